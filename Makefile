@@ -1,0 +1,48 @@
+# `make demo` and `make test` are all a newcomer needs; each makes what it stands on.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --quiet --disable-pip-version-check
+SOURCES := pyproject.toml setup.py constraints.txt longdoc/kernels/native/kernels.cpp longdoc/kernels/native/scan.inc
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+
+.PHONY: demo test setup check format clean
+
+demo: $(VENV)/.installed  ## install, and compare three small backbones with the baselines
+	$(BIN)/longdoc compare examples/demo.yaml
+
+test: $(VENV)/.test  ## install what tests need, and run them
+	$(BIN)/pytest -n 2 --dist worksteal
+
+setup: $(VENV)/.test $(VENV)/.check  ## make the environment with everything in it
+
+check: $(VENV)/.check  ## format, lint, types, house rules; nothing is changed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/longdoc explain --markdown | diff docs/defaults.md - || \
+		(echo "docs/defaults.md is old: longdoc explain --markdown > docs/defaults.md"; exit 1)
+
+format: $(VENV)/.check  ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove the environment and what was built
+	rm -rf $(VENV) build *.egg-info longdoc/kernels/_native*.so
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade pip setuptools
+
+$(VENV)/.installed: $(VENV)/bin/python $(SOURCES)
+	$(PIP) install --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.installed
+	$(PIP) install --editable ".[test]"
+	touch $@
+
+$(VENV)/.check: $(VENV)/.installed
+	$(PIP) install --editable ".[check]"
+	touch $@

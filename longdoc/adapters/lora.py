@@ -1,0 +1,226 @@
+"""LoRA through peft on every family, also where peft alone refuses or silently does nothing."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import peft
+import torch
+from peft.tuners import tuners_utils
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from longdoc.adapters import placement
+from longdoc.adapters.placement import Preset
+from longdoc.backbones.mamba import ModularMambaMixer, use_modular_mixers
+from longdoc.errors import RunError
+from longdoc.settings import chosen, cited, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterSettings:
+    """What is trained: the whole backbone, an adapter in it, or the head alone."""
+
+    preset: Preset = chosen(
+        "auto", "an adapter adapts what a model knows; one with random weights knows nothing"
+    )
+    """e5-mistral: LoRA on all linear layers. original-notes: LoRA where the student's notes put it.
+    none: every weight is trained. head-only: the classifier alone. auto: none for a backbone with
+    random weights, e5-mistral for a pretrained one."""
+    rank: int = cited(16, "wang2024e5mistral", "Sec. 4.2", unit="dimensions")
+    """r, the rank of the update B A that is added to a frozen weight: how much it can say."""
+    alpha: float = cited(
+        32.0,
+        "wang2024e5mistral",
+        "lora/adapter_config.json of the published model",
+        note="the factor is explained in hu2022lora, Sec. 4.1",
+    )
+    """The update is multiplied by alpha / r; with Adam, tuning alpha is much like tuning the
+    learning rate."""
+    dropout: float = cited(
+        0.1,
+        "wang2024e5mistral",
+        "lora/adapter_config.json of the published model",
+        unit="probability",
+    )
+    """How often an input of the update is set to zero in training."""
+    target_modules: tuple[str, ...] | None = chosen(None, "those of the preset")
+    """Which modules the update is added to, by the end of their names."""
+    rank_stabilised: bool = chosen(False, "matters from rank 64 on, by its authors (not read)")
+    """Multiply by alpha / sqrt(r) instead of alpha / r."""
+
+
+@contextlib.contextmanager
+def _mamba_projections_allowed(model: nn.Module) -> Iterator[None]:
+    """Lift peft's refusal of Mamba's out_proj where every mixer calls its projections.
+
+    peft guards against mixers that read weights past their modules; ours do not.
+    """
+    if not any(isinstance(module, ModularMambaMixer) for module in model.modules()):
+        yield
+        return
+    guard = "_check_lora_target_modules_mamba"
+    if not hasattr(tuners_utils, guard):
+        yield
+        return
+    with mock.patch.object(tuners_utils, guard, return_value=None):
+        yield
+
+
+def add_lora(
+    model: PreTrainedModel,
+    rank: int = 16,
+    alpha: float = 32,
+    dropout: float = 0.1,
+    target_modules: Sequence[str] | None = None,
+    rank_stabilised: bool = False,
+) -> Any:
+    """Add LoRA to a Mamba, GPT-Neo, BERT or Llama model, longdoc's own or transformers'.
+
+    Args:
+        model: Its Mamba mixers are changed in place to call every projection as a module.
+        rank: r.
+        alpha: The update is multiplied by alpha / r.
+        dropout: On the update's input.
+        target_modules: Ends of module names; all linear layers of the blocks without.
+        rank_stabilised: Multiply by alpha / sqrt(r) instead.
+
+    Returns:
+        A peft model, with ``merge_and_unload()``, ``save_pretrained()`` and all; the classifier,
+        if there is one, is trained in full.
+
+    Raises:
+        SettingsError: A number is out of range, or a target matches no module.
+
+    Source:
+        hu2022lora, Sec. 4.1.
+    """
+    require(rank >= 1, "adapter.rank", "at least 1", rank)
+    require(alpha > 0, "adapter.alpha", "above 0", alpha)
+    require(0 <= dropout < 1, "adapter.dropout", "in 0..1, 1 excluded", dropout)
+    use_modular_mixers(model)
+    family = model.config.model_type
+    names = list(target_modules or placement.targets("e5-mistral", family))
+    placement.check_targets(model, names)
+    _untie(model, names)
+    tops = [name.split(".")[-1] for name, _ in model.named_modules()]
+    head = [name for name in placement.HEADS.get(family, ()) if name in tops]
+    classifies = bool({"score", "classifier"} & set(head))
+    config = peft.LoraConfig(
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # a float serves as well
+        lora_dropout=dropout,
+        target_modules=names,
+        use_rslora=rank_stabilised,
+        task_type=peft.TaskType.SEQ_CLS if classifies else None,
+        modules_to_save=head if classifies else None,
+    )
+    with _mamba_projections_allowed(model):
+        return peft.get_peft_model(model, config)
+
+
+def load_lora(model: PreTrainedModel, folder: Path) -> Any:
+    """Put a saved adapter, in peft's own format, back onto its model."""
+    use_modular_mixers(model)
+    with _mamba_projections_allowed(model):
+        return peft.PeftModel.from_pretrained(model, str(folder), is_trainable=False)
+
+
+def _untie(model: PreTrainedModel, names: Sequence[str]) -> None:
+    """Part output from input embeddings, so that merging an update of one spares the other."""
+    inputs: Any = model.get_input_embeddings()
+    outputs: Any = model.get_output_embeddings()
+    if outputs is None or outputs.weight is not inputs.weight:
+        return
+    if any(model.get_submodule(m) is inputs for n in names for m in placement.matching(model, n)):
+        outputs.weight = nn.Parameter(outputs.weight.detach().clone())
+        model.config.tie_word_embeddings = False
+
+
+def apply(model: PreTrainedModel, settings: AdapterSettings, *, from_random: bool) -> Any:
+    """Make a model trainable as the settings say.
+
+    Args:
+        model: A classifier.
+        settings: Preset and LoRA's numbers.
+        from_random: Whether the backbone's weights are random, for ``auto``.
+
+    Returns:
+        The model itself, or a peft model around it.
+    """
+    preset = resolved(settings, from_random=from_random)
+    family = model.config.model_type
+    if preset == "none":
+        return model
+    if preset == "head-only":
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad = any(
+                part in placement.HEADS[family] for part in name.split(".")
+            )
+        return model
+    return add_lora(
+        model,
+        settings.rank,
+        settings.alpha,
+        settings.dropout,
+        settings.target_modules or placement.targets(preset, family),
+        settings.rank_stabilised,
+    )
+
+
+def resolved(settings: AdapterSettings, *, from_random: bool) -> Preset:
+    """Say which preset ``auto`` stands for."""
+    if settings.preset != "auto":
+        return settings.preset
+    return "none" if from_random else "e5-mistral"
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """Count trainable and all parameters."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
+
+
+def adapter_tensors(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Give every tensor of the adapters by name."""
+    return {name: part for name, part in model.named_parameters() if "lora_" in name}
+
+
+def check_alive(model: nn.Module, batch: Mapping[str, Tensor]) -> None:
+    """Refuse to train adapters that have no effect.
+
+    One forward and backward pass with the adapters set to small random numbers (a fresh adapter's
+    first matrix has no gradient, because the second is zero). Everything is put back afterwards.
+
+    Args:
+        model: A peft model; one without adapters passes.
+        batch: ``input_ids`` and ``attention_mask`` of a few documents.
+
+    Raises:
+        RunError: Naming every tensor without a gradient.
+    """
+    tensors = adapter_tensors(model)
+    if not tensors:
+        return
+    kept = {name: part.detach().clone() for name, part in tensors.items()}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        with torch.no_grad():
+            for part in tensors.values():
+                part.normal_(std=0.02)
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        logits.square().sum().backward()
+    dead = [n for n, part in tensors.items() if part.grad is None or not part.grad.abs().sum() > 0]
+    model.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        for name, part in tensors.items():
+            part.copy_(kept[name])
+    if dead:
+        shown = ", ".join(dead[:3])
+        message = (
+            f"{len(dead)} of {len(tensors)} adapter tensors have no effect on the result: {shown}"
+        )
+        raise RunError(message)

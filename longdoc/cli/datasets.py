@@ -1,0 +1,163 @@
+"""``longdoc datasets``."""
+
+import csv
+import json
+import sys
+from typing import Annotated, Literal
+
+import cyclopts
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from longdoc.documents import catalog, statistics
+from longdoc.documents.catalog import DATASETS, DataSettings
+from longdoc.documents.document import SPLITS, Card, Corpus
+from longdoc.sources import lookup
+
+app = cyclopts.App(name="datasets")
+Name = Annotated[str, Parameter(help="A catalogue name, or the path of own documents")]
+Task = Annotated[str | None, Parameter(help="One of the data set's tasks; the first without")]
+
+
+@app.default
+def overview() -> None:
+    """List the data sets.
+
+    Example: longdoc datasets
+    """
+    table = Table()
+    for column in ("name", "tasks", "what"):
+        table.add_column(column)
+    for card in DATASETS.values():
+        table.add_row(card.name, ", ".join(card.tasks), card.summary)
+    Console().print(table)
+
+
+@app.command
+def show(name: Name) -> None:
+    """Show a data set's card.
+
+    Example: longdoc datasets show reuters-21578
+    """
+    card = DATASETS[name]
+    reference = lookup(card.reference)
+    print(f"{card.name}: {card.summary}\n")
+    for task, text in card.tasks.items():
+        print(f"  task {task}: {text}")
+        if task in card.documents:
+            print(f"    documents: {_sizes(card, task)}")
+    print(f"\n  licence   {card.licence}\n  address   {card.address}")
+    print(f"  cite      {reference.short()}, {reference.title} {reference.address}")
+    if card.checksum:
+        print(f"  checksum  SHA-256 {card.checksum} over the files, whatever they are packed in")
+    if card.layout:
+        print(f"  layout    a folder, zip or tar named {' or '.join(card.layout)}")
+
+
+def _sizes(card: Card, task: str) -> str:
+    return ", ".join(f"{split} {card.documents[task][split] or 'none'}" for split in SPLITS)
+
+
+@app.command
+def labels(
+    name: Name,
+    *,
+    task: Task = None,
+    format: Annotated[Literal["table", "csv", "json"], Parameter(help="How to print")] = "table",
+) -> None:
+    """Show how often each label occurs in each split, most frequent first.
+
+    Example: longdoc datasets labels echr-acl2019 --task violated-articles
+    """
+    corpus = catalog.load(DataSettings(dataset=name, task=task))
+    if format == "json":
+        print(json.dumps(statistics.label_distribution(corpus), ensure_ascii=False, indent=1))
+    elif format == "csv":
+        writer = csv.writer(sys.stdout)
+        writer.writerow(["split", "label", "documents", "share"])
+        for row in statistics.label_counts(corpus):
+            writer.writerow([row.split, row.label, row.documents, f"{row.share:.6f}"])
+    else:
+        _label_table(corpus)
+
+
+def _label_table(corpus: Corpus) -> None:
+    counted: dict[str, dict[str, statistics.LabelCount]] = {}
+    for row in statistics.label_counts(corpus):
+        counted.setdefault(row.label, {})[row.split] = row
+    table = Table(title=f"{corpus.name}, {corpus.task} ({corpus.kind})")
+    table.add_column("label")
+    for split in SPLITS:
+        table.add_column(f"{split} ({len(corpus.splits[split])})", justify="right")
+        table.add_column("share", justify="right")
+    for label, rows in counted.items():
+        cells = []
+        for split in SPLITS:
+            row_or_none = rows.get(split)
+            cells += (
+                [str(row_or_none.documents), f"{row_or_none.share:.2%}"]
+                if row_or_none
+                else ["–", "–"]
+            )
+        table.add_row(label, *cells)
+    table.add_section()
+    means = [f"{statistics.labels_per_document(corpus, split):.2f}" for split in SPLITS]
+    table.add_row("labels a document", *(cell for mean in means for cell in (mean, "")))
+    Console().print(table)
+
+
+@app.command
+def lengths(
+    name: Name,
+    *,
+    task: Task = None,
+    tokenizer: Annotated[
+        str, Parameter(help="A backbone's name, a local folder or hub name, or words")
+    ] = "words",
+    format: Annotated[Literal["table", "json"], Parameter(help="How to print")] = "table",
+) -> None:
+    """Show how long documents are, and how much of them fits into which window.
+
+    A small backbone's tokenizer is trained on the training split first. `words` counts what stands
+    between blanks.
+
+    Example: longdoc datasets lengths echr-acl2019 --tokenizer mamba-mini
+    """
+    from longdoc.backbones import counting  # models load slowly; the other verbs do without
+    from longdoc.tokens.encoding import TokenSettings
+
+    corpus = catalog.load(DataSettings(dataset=name, task=task))
+    counter = counting.counter(tokenizer, corpus, TokenSettings().vocabulary)
+    found = {
+        split: statistics.lengths(statistics.count_tokens((d.text for d in part), counter))
+        for split, part in corpus.splits.items()
+        if part
+    }
+    if format == "json":
+        print(json.dumps({split: _plain(value) for split, value in found.items()}, indent=1))
+        return
+    for split, value in found.items():
+        _length_table(split, value, tokenizer)
+
+
+def _plain(value: statistics.Lengths) -> dict[str, object]:
+    fitting = {str(w): {"documents": d, "tokens": t} for w, (d, t) in value.fitting.items()}
+    quantiles = {f"{q:g}": tokens for q, tokens in value.quantiles.items()}
+    return {
+        "documents": value.documents, "tokens": value.tokens,
+        "quantiles": quantiles, "fitting": fitting,
+    }  # fmt: skip
+
+
+def _length_table(split: str, value: statistics.Lengths, tokenizer: str) -> None:
+    table = Table(
+        title=f"{split}: {value.documents} documents, {value.tokens} tokens ({tokenizer})"
+    )
+    for column in ("quantile", "tokens", "window", "documents that fit", "tokens that fit"):
+        table.add_column(column, justify="right")
+    windows = [(f"{w}", f"{d:.1%}", f"{t:.1%}") for w, (d, t) in value.fitting.items()]
+    rows = [(f"{q:.0%}", f"{tokens}") for q, tokens in value.quantiles.items()]
+    for place, row in enumerate(rows):
+        table.add_row(*row, *(windows[place] if place < len(windows) else ("", "", "")))
+    Console().print(table)

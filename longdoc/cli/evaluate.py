@@ -1,0 +1,62 @@
+"""``longdoc evaluate``."""
+
+import json
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from longdoc.experiments import evaluate as evaluation
+from longdoc.experiments import store
+from longdoc.experiments.store import Run
+from longdoc.metrics.thresholds import MODES
+
+
+def evaluate(
+    run: Annotated[str, Parameter(help="Run folder")],
+    *,
+    split: Annotated[Literal["test", "validation"], Parameter(help="Which documents")] = "test",
+    labels: Annotated[bool, Parameter(help="Also a row a label", negative=())] = False,
+    format: Annotated[Literal["table", "json"], Parameter(help="How to print")] = "table",
+) -> None:
+    """Show a run's metrics, computed anew from its predictions.
+
+    Example: longdoc evaluate runs/RUN --split test
+    """
+    opened = store.load(run)
+    counts = opened.data["training_counts"]
+    found = evaluation.evaluate(opened.predictions(), counts, opened.settings.thresholds)
+    if format == "json":
+        shown = {"run": opened.name, "split": split, "metrics": found["splits"][split]}
+        print(json.dumps({**shown, **({"labels": found["labels"]} if labels else {})}, indent=1))
+        return
+    print_run(opened, split)
+    if labels:
+        _print_labels(found["labels"], opened.settings.thresholds.mode)
+
+
+def print_run(run: Run, split: str) -> None:
+    """Print a run's metrics at all three kinds of thresholds."""
+    table = Table(title=f"{run.system}: {run.data['dataset']} {run.data['task']}, {split}")
+    table.add_column("metric")
+    for mode in MODES:
+        table.add_column(f"{mode} threshold", justify="right")
+    metrics = run.metrics["splits"][split]
+    for name in metrics[MODES[0]]:
+        table.add_row(name, *(f"{metrics[mode][name]:.4f}" for mode in MODES))
+    table.add_section()
+    for name, value in metrics["ranking"].items():
+        table.add_row(name, f"{value:.4f}", "", "")
+    Console().print(table)
+
+
+def _print_labels(rows: list[dict[str, object]], mode: str) -> None:
+    table = Table(title=f"labels on the test split, {mode} thresholds")
+    for name in ("label", "train", "test", "precision", "recall", "f1"):
+        table.add_column(name, justify="left" if name == "label" else "right")
+    for row in rows:
+        measures: dict[str, float] = row[mode]  # type: ignore[assignment]
+        shown = [f"{measures[name]:.3f}" for name in ("precision", "recall", "f1")]
+        table.add_row(str(row["label"]), str(row["train"]), str(row["test"]), *shown)
+    Console().print(table)

@@ -1,0 +1,28 @@
+"""``longdoc explain``."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from longdoc.backbones.catalog import BACKBONES
+from longdoc.experiments import explain as explaining
+
+
+def explain(
+    setting: Annotated[str | None, Parameter(help="A setting or a group; all without")] = None,
+    *,
+    markdown: Annotated[bool, Parameter(help="Print docs/defaults.md", negative=())] = False,
+) -> None:
+    """Explain settings: default, meaning, unit and source.
+
+    Example: longdoc explain adapter.rank
+    """
+    found = explaining.find(setting)
+    if markdown:
+        print(explaining.markdown(found), end="")
+        return
+    print("\n\n".join("\n".join(explaining.lines(entry)) for entry in found))
+    if setting and "backbone.name" in [entry.name for entry in found]:
+        print("\n  catalogue")
+        for card in BACKBONES.values():
+            print(f"    {card.name:14} {card.summary}")

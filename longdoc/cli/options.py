@@ -1,0 +1,65 @@
+"""Every setting as an option, made from the settings records themselves."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Union
+
+import transformers
+from cyclopts import Parameter
+
+from longdoc.experiments import explain
+from longdoc.experiments.plan import read_yaml
+from longdoc.experiments.settings import Settings
+from longdoc.settings import build, merge, walk
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option a setting; those used arrive in its ``options``.
+
+    The help of an option is the setting's own docstring, default and source.
+    """
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
+    made = []
+    for setting in walk(Settings):
+        flag = "--" + setting.name.replace("_", "-")
+        text = f"{setting.meaning} [default: {explain.value(setting)}; {explain.source(setting)}]"
+        group = setting.name.split(".")[0].capitalize() + " settings"
+        about = Parameter(name=flag, help=text, group=group, show_default=False, negative=())
+        made.append(
+            inspect.Parameter(
+                setting.name.replace(".", "__"),
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[Union[setting.type, None], about],  # noqa: UP007
+            )
+        )
+
+    def call(*positional: Any, **named: Any) -> None:
+        settings = {p.name: named.pop(p.name) for p in made if p.name in named}
+        options = {name: value for name, value in settings.items() if value is not None}
+        command(*positional, **named, options=options)
+
+    call.__signature__ = inspect.Signature([*own, *made])  # type: ignore[attr-defined]
+    call.__doc__, call.__name__ = command.__doc__, command.__name__
+    return call
+
+
+def settings_from(file: str | None, options: Mapping[str, Any]) -> Settings:
+    """Read settings from a YAML file, and lay the options over them.
+
+    Raises:
+        SettingsError: Something is not known or not allowed.
+    """
+    values: dict[str, Any] = read_yaml(file) if file else {}
+    for name, value in options.items():
+        nested: Any = value
+        for part in reversed(name.split("__")):
+            nested = {part: nested}
+        values = merge(values, nested)
+    return build(Settings, values)
+
+
+def quiet() -> None:
+    """Keep libraries from talking into the progress bar."""
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()

@@ -1,0 +1,56 @@
+"""``longdoc predict``."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from longdoc import api
+from longdoc.cli import options as choices
+from longdoc.documents import files
+from longdoc.documents.document import Document
+from longdoc.errors import DataError
+from longdoc.experiments import store
+
+
+def predict(
+    run: Annotated[str, Parameter(help="Run folder")],
+    *inputs: Annotated[
+        str, Parameter(help="JSON Lines, CSV, Parquet or text files; - reads one text")
+    ],
+    text_field: Annotated[str | None, Parameter(help="Name of the text column")] = None,
+    top: Annotated[int | None, Parameter(help="Print only so many labels a document")] = None,
+) -> None:
+    """Classify documents with a trained run.
+
+    Prints one JSON object a document: its id, and for each label score and decision, highest
+    score first.
+
+    Example: longdoc predict runs/RUN letters.jsonl
+    """
+    choices.quiet()
+    opened = store.load(run)
+    if not inputs:
+        message = "no file to classify; name one or more, or - for standard input"
+        raise DataError(message)
+    for prediction in api.predict(opened, _documents(inputs, text_field)):
+        given = set(prediction.labels)
+        labels = [
+            {"label": label, "score": round(score, 6), "decision": label in given}
+            for label, score in prediction.scores.items()
+        ]
+        print(json.dumps({"id": prediction.id, "labels": labels[:top]}, ensure_ascii=False))
+
+
+def _documents(inputs: tuple[str, ...], text_field: str | None) -> Iterator[Document]:
+    for name in inputs:
+        if name == "-":
+            yield Document("-", (sys.stdin.read(),), ())
+            continue
+        if not Path(name).is_file():
+            message = f"there is no file {name}"
+            raise DataError(message)
+        yield from files.read_texts(Path(name), text_field)

@@ -1,0 +1,1 @@
+"""What a labelled document is, and where they come from."""

@@ -1,0 +1,137 @@
+"""Every data set's card, in one list, and one way to load any of them."""
+
+from dataclasses import dataclass
+
+from longdoc.documents import echr_acl2019, files, python_imports, reuters_21578, splits
+from longdoc.documents.document import SPLITS, Card, Corpus
+from longdoc.errors import DataError, SettingsError, nearest
+from longdoc.registry import Registry
+from longdoc.settings import chosen, require
+
+DATASETS = Registry[Card]("data set")
+for card in (python_imports.CARD, reuters_21578.CARD, echr_acl2019.CARD):
+    DATASETS.add(card.name, card)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Which documents, and how they are split."""
+
+    dataset: str = chosen("python-imports", "the one that needs no download")
+    """A catalogue name (see `longdoc datasets`), or the path of own documents: a .jsonl, .csv or
+    .parquet file, or a folder."""
+    task: str | None = chosen(None, "the first task of the data set's card")
+    """Which of the data set's tasks."""
+    path: str | None = chosen(None, "looked for in LONGDOC_DATA, then in the cache")
+    """Where a catalogue data set's official folder or archive lies."""
+    text_field: str | None = chosen(None, "the usual names: text, paragraphs, facts ...")
+    """Own documents: the column that holds the text or a list of paragraphs."""
+    label_fields: tuple[str, ...] | None = chosen(None, "the usual names, or all 0/1 columns")
+    """Own documents: the label column, or several 0/1 columns."""
+    label_separator: str | None = chosen(None, "a label may hold any character")
+    """Own documents: what separates several labels in one text field, such as ;"""
+    id_field: str | None = chosen(None, "id, or else file and line")
+    """Own documents: the column that identifies a document."""
+    split_field: str | None = chosen(None, "split, if there is one")
+    """Own documents: the column that says train, validation or test."""
+    validation_share: float = chosen(
+        0.1,
+        "one training document in ten; huang2021balancing's code takes 1,000 of Reuters' 7,769",
+        unit="share of training documents",
+    )
+    """How much of training becomes validation where the data set has none."""
+    test_share: float = chosen(0.2, "one document in five, usual in scikit-learn's examples")
+    """How much of own documents becomes the test where they have none."""
+    split_seed: int = chosen(0, "any fixed number; recorded with every run", unit="seed")
+    """Seed of every split and subset."""
+    min_train_documents: int = chosen(
+        5, "below that neither training nor a threshold has anything to hold on to"
+    )
+    """python-imports: labels with fewer training documents are left out."""
+    mask_label_names: bool = chosen(True, "a module's own name would give the answer away")
+    """python-imports: whether module names are masked in the text."""
+    train_documents: int | None = chosen(None, "all of them", unit="documents")
+    """Draw only so many training documents, labels in proportion."""
+    validation_documents: int | None = chosen(None, "all of them", unit="documents")
+    """Draw only so many validation documents."""
+    test_documents: int | None = chosen(None, "all of them", unit="documents")
+    """Draw only so many test documents."""
+
+
+def load(settings: DataSettings) -> Corpus:
+    """Load documents as the data set's makers split them.
+
+    Raises:
+        SettingsError: The task is unknown or a share is out of range.
+        DataError: The data is missing, damaged, or not what it should be.
+    """
+    for name in ("validation_share", "test_share"):
+        value = getattr(settings, name)
+        require(0 < value < 1, f"data.{name}", "between 0 and 1", value)
+    if settings.dataset not in DATASETS:
+        return _own(settings)
+    card = DATASETS[settings.dataset]
+    task = settings.task or next(iter(card.tasks))
+    if task not in card.tasks:
+        message = f"{card.name} has no task {task!r}; {nearest(task, card.tasks)}"
+        raise SettingsError(message)
+    if card is python_imports.CARD:
+        return python_imports.load(
+            task,
+            min_train_documents=settings.min_train_documents,
+            mask=settings.mask_label_names,
+            seed=settings.split_seed,
+        )
+    reader = {reuters_21578.CARD.name: reuters_21578, echr_acl2019.CARD.name: echr_acl2019}
+    corpus = reader[card.name].load(task, settings.path)
+    check_counts(card, corpus)
+    return corpus
+
+
+def _own(settings: DataSettings) -> Corpus:
+    fields = files.Fields(
+        text=settings.text_field,
+        labels=settings.label_fields,
+        id=settings.id_field,
+        split=settings.split_field,
+        separator=settings.label_separator,
+    )
+    try:
+        return files.load(settings.dataset, fields)
+    except DataError as error:
+        if "there is no file or folder" in str(error):
+            message = (
+                f"{error}, and no data set of that name; {nearest(settings.dataset, DATASETS)}"
+            )
+            raise DataError(message) from error
+        raise
+
+
+def check_counts(card: Card, corpus: Corpus) -> None:
+    """Refuse a copy whose documents a split are not the published ones.
+
+    Raises:
+        DataError: With what was expected and found.
+    """
+    expected = card.documents[corpus.task]
+    found = {split: len(corpus.splits[split]) for split in SPLITS}
+    if found != dict(expected):
+        where = corpus.notes.get("path", corpus.name)
+        message = f"{where}: not a whole copy of {card.name}: expected {expected}, found {found}"
+        raise DataError(message)
+
+
+def prepare(settings: DataSettings) -> Corpus:
+    """Load documents ready for training: every split there, and the asked-for number of each.
+
+    Raises:
+        LongdocError: As :func:`load`.
+    """
+    corpus = load(settings)
+    corpus = splits.complete(
+        corpus, settings.validation_share, settings.test_share, settings.split_seed
+    )
+    sizes = {split: getattr(settings, f"{split}_documents") for split in SPLITS}
+    for split, size in sizes.items():
+        require(size is None or size > 0, f"data.{split}_documents", "positive", size)
+    return splits.subset(corpus, sizes, settings.split_seed)

@@ -1,0 +1,169 @@
+"""What a labelled document is: records only, no reading or writing."""
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longdoc.errors import DataError
+
+Kind = Literal["binary", "multi-class", "multi-label"]
+"""binary and multi-class: exactly one label a document; multi-label: any number, also none."""
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """One labelled document.
+
+    Attributes:
+        id: Unique within its corpus.
+        paragraphs: The text, in order.
+        labels: Names, without repetition, in the order of the data set.
+        group: Documents of one group stay in one split; empty means alone.
+    """
+
+    id: str
+    paragraphs: tuple[str, ...]
+    labels: tuple[str, ...]
+    group: str = ""
+
+    @property
+    def text(self) -> str:
+        """The paragraphs, one a line."""
+        return "\n".join(self.paragraphs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a data set is, for people and for checks.
+
+    Attributes:
+        documents: Documents a split as published, by task; the reader checks them.
+        checksum: SHA-256 over the official files, whatever they were packed in; empty where the
+            text depends on the machine.
+        reference: Key of ``references.bib``.
+    """
+
+    name: str
+    summary: str
+    tasks: Mapping[str, str]
+    licence: str
+    address: str
+    reference: str
+    documents: Mapping[str, Mapping[str, int]]
+    checksum: str = ""
+    layout: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """Documents of one task in their splits.
+
+    Attributes:
+        name: The data set's name, or the path of a user's own documents.
+        labels: Labels that occur in training, most frequent first; what a model predicts.
+            A binary task has two, the second being the positive one.
+        splits: Documents a split; a split that the data set does not have is empty.
+        notes: What the reader noticed (checksums, versions, what was left out), for the record.
+    """
+
+    name: str
+    task: str
+    kind: Kind
+    labels: tuple[str, ...]
+    splits: Mapping[str, tuple[Document, ...]]
+    notes: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+    def digest(self) -> str:
+        """Give a SHA-256 over every split, text and label: equal digests, equal corpora."""
+        sha = hashlib.sha256(f"{self.kind}\n{self.labels}\n".encode())
+        for split in SPLITS:
+            for document in self.splits[split]:
+                line = (split, document.id, document.labels, document.text)
+                sha.update(hashlib.sha256(repr(line).encode("utf-8", "surrogatepass")).digest())
+        return sha.hexdigest()
+
+    def truth(self, documents: Sequence[Document]) -> NDArray[np.bool_]:
+        """Give the label matrix, shape (documents, labels); labels unknown to training drop out."""
+        columns = {label: column for column, label in enumerate(self.labels)}
+        matrix = np.zeros((len(documents), len(self.labels)), dtype=bool)
+        for row, document in enumerate(documents):
+            for label in document.labels:
+                if label in columns:
+                    matrix[row, columns[label]] = True
+        return matrix
+
+    def training_counts(self) -> NDArray[np.int64]:
+        """Count training documents a label, shape (labels,)."""
+        return self.truth(self.splits["train"]).sum(axis=0)
+
+    def describe(self) -> dict[str, object]:
+        """Give what a run records of its data: digest, sizes, labels, notes."""
+        sizes = {split: len(self.splits[split]) for split in SPLITS}
+        unseen = {
+            split: sum(1 for d in self.splits[split] if set(d.labels) - set(self.labels))
+            for split in SPLITS[1:]
+        }
+        return {
+            "dataset": self.name,
+            "task": self.task,
+            "kind": self.kind,
+            "digest": self.digest(),
+            "documents": sizes,
+            "labels": list(self.labels),
+            "training_counts": self.training_counts().tolist(),
+            "documents_with_a_label_unseen_in_training": unseen,
+            "notes": dict(self.notes),
+        }
+
+
+def by_frequency(documents: Sequence[Document], at_least: int = 1) -> tuple[str, ...]:
+    """List the labels that at least so many documents bear, most frequent first, then by name."""
+    counts = Counter(label for document in documents for label in document.labels)
+    kept = [label for label, count in counts.items() if count >= at_least]
+    return tuple(sorted(kept, key=lambda label: (-counts[label], label)))
+
+
+def make_corpus(
+    name: str,
+    task: str,
+    kind: Kind,
+    splits: Mapping[str, Sequence[Document]],
+    *,
+    labels: Sequence[str] | None = None,
+    notes: Mapping[str, object] | None = None,
+) -> Corpus:
+    """Put documents together and check what every corpus promises.
+
+    Raises:
+        DataError: No training documents, an identifier twice, or a document of a one-label task
+            that has another number of labels.
+    """
+    whole = {split: tuple(splits.get(split, ())) for split in SPLITS}
+    if not whole["train"]:
+        message = f"{name} has no training documents"
+        raise DataError(message)
+    seen: set[str] = set()
+    for split, documents in whole.items():
+        for document in documents:
+            if document.id in seen:
+                message = f"{name}: document id {document.id!r} occurs twice (again in {split})"
+                raise DataError(message)
+            seen.add(document.id)
+            if kind != "multi-label" and len(document.labels) != 1:
+                found = len(document.labels)
+                message = f"{name}: {document.id} must have exactly one label; it has {found}"
+                raise DataError(message)
+    chosen = tuple(labels) if labels is not None else by_frequency(whole["train"])
+    if len(chosen) < (1 if kind == "multi-label" else 2):
+        message = f"{name}: training needs at least two labels; found {', '.join(chosen) or 'none'}"
+        raise DataError(message)
+    return Corpus(
+        name=name, task=task, kind=kind, labels=chosen, splits=whole, notes=dict(notes or {})
+    )

@@ -1,0 +1,128 @@
+"""Train, validation and test by document, reproducibly, with labels in proportion."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
+from numpy.typing import NDArray
+
+from longdoc.documents.document import Corpus, Document, by_frequency, make_corpus
+from longdoc.errors import DataError
+
+
+def part_off(
+    documents: Sequence[Document], share: float, seed: int
+) -> tuple[list[Document], list[Document]]:
+    """Split documents in two with labels in proportion.
+
+    Args:
+        documents: In any order; the result keeps it.
+        share: Share of the second part, between 0 and 1.
+        seed: Same seed, same split.
+
+    Source:
+        sechidis2011stratification.
+    """
+    marks = _marks(documents)
+    rows, others = _shuffle(marks, share, seed)
+    return [documents[i] for i in rows], [documents[i] for i in others]
+
+
+def _marks(documents: Sequence[Document]) -> NDArray[np.int64]:
+    """Give the label matrix with a column for 'no label', so that these are spread as well."""
+    labels = by_frequency(documents)
+    columns = {label: column for column, label in enumerate(labels)}
+    marks = np.zeros((len(documents), len(labels) + 1), dtype=np.int64)
+    for row, document in enumerate(documents):
+        for label in document.labels:
+            marks[row, columns[label]] = 1
+        marks[row, -1] = not document.labels
+    return marks
+
+
+def _shuffle(marks: NDArray[np.int64], share: float, seed: int) -> tuple[list[int], list[int]]:
+    if not 0 < share < 1 or round(share * len(marks)) < 1 or len(marks) < 3:
+        message = f"cannot part {share:g} off {len(marks)} documents; too few"
+        raise DataError(message)
+    splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=share, random_state=seed)
+    first, second = next(splitter.split(np.zeros(len(marks)), marks))
+    return sorted(first.tolist()), sorted(second.tolist())
+
+
+def split_groups(
+    documents: Sequence[Document], shares: Mapping[str, float], seed: int, *, large: int
+) -> dict[str, list[Document]]:
+    """Split into train, validation and test; documents of one group stay together.
+
+    Args:
+        documents: With ``group`` set where documents belong together.
+        shares: Share of each split; they add up to one.
+        seed: Same seed, same splits.
+        large: Groups of more documents go to training, so that no single one fills a test split.
+    """
+    groups: dict[str, list[Document]] = {}
+    for document in documents:
+        groups.setdefault(document.group or document.id, []).append(document)
+    big = [d for members in groups.values() if len(members) > large for d in members]
+    small = [members for members in groups.values() if len(members) <= large]
+    units = [Document(str(i), (), _union(members)) for i, members in enumerate(small)]
+    available = len(documents) - len(big)
+    held = (shares["validation"] + shares["test"]) * len(documents) / max(1, available)
+    train, rest = part_off(units, min(0.9, held), seed)
+    validation, test = part_off(
+        rest, shares["test"] / (shares["validation"] + shares["test"]), seed
+    )
+    parts = {"train": train, "validation": validation, "test": test}
+    chosen = {name: [d for u in part for d in small[int(u.id)]] for name, part in parts.items()}
+    chosen["train"] += big
+    return {name: sorted(part, key=lambda d: d.id) for name, part in chosen.items()}
+
+
+def _union(documents: Sequence[Document]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(label for document in documents for label in document.labels))
+
+
+def complete(corpus: Corpus, validation: float, test: float, seed: int) -> Corpus:
+    """Part validation and test documents off training where the data set has none.
+
+    Args:
+        corpus: Any corpus; splits it has stay as they are.
+        validation: Share of the training documents for validation, if it is missing.
+        test: Share of the training documents for the test, if it is missing.
+        seed: Same seed, same splits.
+    """
+    splits = {name: list(part) for name, part in corpus.splits.items()}
+    notes = dict(corpus.notes)
+    for name, share in (("test", test), ("validation", validation)):
+        if not splits[name]:
+            splits["train"], splits[name] = part_off(splits["train"], share, seed)
+            notes[f"{name}_parted_off_training"] = {"share": share, "seed": seed}
+    labels = corpus.labels
+    if corpus.kind != "binary":
+        present = set(by_frequency(splits["train"]))
+        labels = tuple(label for label in labels if label in present)
+    return make_corpus(corpus.name, corpus.task, corpus.kind, splits, labels=labels, notes=notes)
+
+
+def subset(corpus: Corpus, sizes: Mapping[str, int | None], seed: int) -> Corpus:
+    """Draw fewer documents a split, labels in proportion; the notes say so.
+
+    Args:
+        corpus: Any corpus.
+        sizes: Documents to keep a split; None or a number above what is there keeps all.
+        seed: Same seed, same documents.
+    """
+    splits = {name: list(part) for name, part in corpus.splits.items()}
+    drawn = {}
+    for name, size in sizes.items():
+        if size is not None and 0 < size < len(splits[name]):
+            _, splits[name] = part_off(splits[name], size / len(splits[name]), seed)
+            drawn[name] = len(splits[name])
+    if not drawn:
+        return corpus
+    notes = {**corpus.notes, "subset": {"documents": drawn, "seed": seed}}
+    labels = corpus.labels
+    if corpus.kind != "binary":
+        present = set(by_frequency(splits["train"]))
+        labels = tuple(label for label in labels if label in present)
+    return make_corpus(corpus.name, corpus.task, corpus.kind, splits, labels=labels, notes=notes)

@@ -1,0 +1,1 @@
+"""Settings to run folders, and run folders to comparisons."""

@@ -1,0 +1,339 @@
+"""Runs side by side: means, spreads, intervals, and whether differences are more than luck."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longdoc.documents import catalog
+from longdoc.documents.document import Corpus
+from longdoc.errors import LongdocError, RunError
+from longdoc.experiments import run, store
+from longdoc.experiments.plan import Plan, PlannedRun, PlanSettings
+from longdoc.experiments.store import Run
+from longdoc.metrics import significance
+from longdoc.metrics.significance import Difference
+from longdoc.metrics.thresholds import MODES
+from longdoc.predictions import decide
+from longdoc.training.progress import Progress, silent
+
+METRICS = ("micro-f1", "macro-f1")
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class System:
+    """One system's runs, and what they come to.
+
+    Attributes:
+        intervals: Metric to its 95 % interval over documents and seeds.
+    """
+
+    name: str
+    runs: tuple[Run, ...]
+    intervals: dict[str, tuple[float, float]]
+
+    def values(self, metric: str, mode: str) -> list[float]:
+        """Give a test metric of every seed; ``mode`` may be ``ranking``."""
+        return [run.metrics["splits"]["test"][mode].get(metric, float("nan")) for run in self.runs]
+
+    def mean(self, metric: str, mode: str) -> float:
+        """Give a test metric's mean over seeds."""
+        return float(np.mean(self.values(metric, mode)))
+
+    def spread(self, metric: str, mode: str) -> float | None:
+        """Give a test metric's standard deviation over seeds; None for a single one."""
+        values = self.values(metric, mode)
+        return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+    def cost(self, name: str) -> float | None:
+        """Give the median over seeds of what a run cost."""
+        found = [run.timings[name] for run in self.runs if name in run.timings]
+        return float(np.median(found)) if found else None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two systems and the difference between them."""
+
+    first: str
+    second: str
+    metric: str
+    difference: Difference
+    corrected: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the difference holds at 5 % after correction for all pairs."""
+        return self.corrected < LEVEL
+
+    def sentence(self) -> str:
+        """Say the result in words."""
+        gap = abs(self.difference.observed)
+        if not self.significant:
+            return (
+                f"{self.first} and {self.second} are not significantly different in {self.metric} "
+                f"(difference {gap:.3f}, corrected p {self.corrected:.3f})"
+            )
+        better, worse = (self.first, self.second)
+        if self.difference.observed < 0:
+            better, worse = worse, better
+        return (
+            f"{better} is better than {worse} in {self.metric} by {gap:.3f} "
+            f"(corrected p {self.corrected:.4f})"
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything a report shows; made from run folders alone.
+
+    Attributes:
+        failures: System (with seed) to the reason why it did not run.
+    """
+
+    about: PlanSettings
+    mode: str
+    systems: tuple[System, ...]
+    pairs: tuple[Pair, ...]
+    failures: dict[str, str] = field(default_factory=dict)
+    command: str = ""
+
+    def best(self) -> System:
+        """Give the system with the highest mean metric."""
+        return self.systems[0]
+
+    def pair(self, first: str, second: str, metric: str) -> Pair | None:
+        """Find the comparison of two systems, in whichever order."""
+        for pair in self.pairs:
+            if {pair.first, pair.second} == {first, second} and pair.metric == metric:
+                return pair
+        return None
+
+
+def from_runs(
+    runs: Sequence[Run],
+    about: PlanSettings | None = None,
+    failures: dict[str, str] | None = None,
+    command: str = "",
+) -> Comparison:
+    """Compare complete runs.
+
+    Args:
+        runs: Of one or more systems, all on the same documents.
+        about: Metric, resamples and question.
+        failures: What did not run.
+        command: What makes the comparison again.
+
+    Raises:
+        RunError: There are none, or they were made on different documents.
+    """
+    if not runs:
+        message = "there is no complete run to compare"
+        raise RunError(message)
+    _check_same_documents(runs)
+    about = about or PlanSettings()
+    mode = runs[0].settings.thresholds.mode
+    groups: dict[str, list[Run]] = {}
+    for entry in runs:
+        groups.setdefault(entry.system, []).append(entry)
+    test = runs[0].predictions()["test"]
+    weights = significance.document_weights(len(test.ids), about.resamples, seed=0)
+    resampled = {name: _resample(group, mode, weights) for name, group in groups.items()}
+    systems = [
+        System(
+            name,
+            tuple(group),
+            {metric: significance.interval(resampled[name][metric]) for metric in METRICS},
+        )
+        for name, group in groups.items()
+    ]
+    systems.sort(key=lambda system: -system.mean(about.metric, mode))
+    pairs = [p for metric in METRICS for p in _pairs(systems, resampled, metric, mode)]
+    return Comparison(about, mode, tuple(systems), tuple(pairs), failures or {}, command)
+
+
+def _check_same_documents(runs: Sequence[Run]) -> None:
+    first = runs[0]
+    for other in runs[1:]:
+        if other.data["digest"] != first.data["digest"]:
+            message = (
+                f"{other.folder} and {first.folder} were made on different documents "
+                f"({other.data['dataset']} {other.data['digest'][:8]}, "
+                f"{first.data['dataset']} {first.data['digest'][:8]})"
+            )
+            raise RunError(message)
+
+
+def _resample(
+    runs: Sequence[Run], mode: str, weights: NDArray[np.float32]
+) -> dict[str, NDArray[np.float64]]:
+    """Compute both metrics of every resample, averaged over seeds drawn anew each time."""
+    found: dict[str, list[NDArray[np.float64]]] = {metric: [] for metric in METRICS}
+    for entry in runs:
+        test = entry.predictions()["test"]
+        decided = decide(test.scores, test.kind, np.array(entry.metrics["thresholds"][mode]))
+        values = significance.resampled_f1(test.truth, decided, weights)
+        for metric, part in zip(METRICS, values, strict=True):
+            found[metric].append(part)
+    seed = sum(map(ord, runs[0].system))  # another stream of seeds for each system
+    return {metric: significance.mean_over_seeds(part, seed) for metric, part in found.items()}
+
+
+def _pairs(
+    systems: Sequence[System],
+    resampled: Any,
+    metric: str,
+    mode: str,
+) -> list[Pair]:
+    couples = list(itertools.combinations(systems, 2))
+    differences = [
+        significance.compare(
+            first.mean(metric, mode) - second.mean(metric, mode),
+            resampled[first.name][metric],
+            resampled[second.name][metric],
+        )
+        for first, second in couples
+    ]
+    corrected = significance.holm([difference.p for difference in differences])
+    return [
+        Pair(first.name, second.name, metric, difference, p)
+        for (first, second), difference, p in zip(couples, differences, corrected, strict=True)
+    ]
+
+
+def as_values(comparison: Comparison) -> dict[str, Any]:
+    """Give a comparison as plain values for JSON."""
+    return {
+        "question": comparison.about.question,
+        "metric": comparison.about.metric,
+        "thresholds": comparison.mode,
+        "command": comparison.command,
+        "systems": [
+            {
+                "name": system.name,
+                "runs": [entry.folder.name for entry in system.runs],
+                "test": {
+                    mode: {
+                        metric: {
+                            "mean": system.mean(metric, mode),
+                            "spread": system.spread(metric, mode),
+                            "seeds": system.values(metric, mode),
+                        }
+                        for metric in METRICS
+                    }
+                    for mode in MODES
+                },
+                "intervals": {metric: list(ends) for metric, ends in system.intervals.items()},
+            }
+            for system in comparison.systems
+        ],
+        "pairs": [
+            {
+                "first": pair.first,
+                "second": pair.second,
+                "metric": pair.metric,
+                "difference": pair.difference.observed,
+                "low": pair.difference.low,
+                "high": pair.difference.high,
+                "p": pair.difference.p,
+                "corrected_p": pair.corrected,
+                "sentence": pair.sentence(),
+            }
+            for pair in comparison.pairs
+        ],
+        "not_run": comparison.failures,
+    }
+
+
+def execute(plan: Plan, output: str | Path = "runs", progress: Progress = silent) -> Comparison:
+    """Run what a plan asks for and compare it; what is there already is not run again.
+
+    A run that fails becomes a row with its reason; the others go on.
+
+    Args:
+        plan: Systems and seeds.
+        output: Folder in which the plan gets a folder of its own.
+        progress: Told how far it is.
+
+    Raises:
+        RunError: Not one run succeeded.
+    """
+    root = Path(output) / plan.about.name
+    corpora: dict[str, Corpus] = {}
+    failures: dict[str, str] = {}
+    finished: list[Run] = []
+    shares = _Shares(plan.runs, progress)
+    for number, planned in enumerate(plan.runs):
+        name = f"{planned.system} (seed {planned.settings.training.seed})"
+        try:
+            corpus = _corpus(planned, corpora, shares.part(number, name))
+            shares.learn(corpus)
+            folder = run.execute(
+                planned.settings,
+                root / "runs",
+                name=planned.system,
+                corpus=corpus,
+                progress=shares.part(number, name),
+            )
+            finished.append(store.load(folder))
+        except (LongdocError, MemoryError, RuntimeError) as error:
+            failures[name] = _reason(error)
+    if not finished:
+        message = f"not one run succeeded: {next(iter(failures.values()), 'the plan is empty')}"
+        raise RunError(message)
+    progress(1.0, "comparing")
+    command = f"longdoc compare {plan.file}" if plan.file else ""
+    comparison = from_runs(finished, plan.about, failures, command)
+    store.write_json(root / "comparison.json", as_values(comparison))
+    return comparison
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    if isinstance(error, MemoryError) or "allocate memory" in text:
+        return "ran out of memory"
+    return text
+
+
+def _corpus(planned: PlannedRun, known: dict[str, Corpus], progress: Progress) -> Corpus:
+    key = repr(planned.settings.data)
+    if key not in known:
+        progress(0.0, "reading documents")
+        known[key] = catalog.prepare(planned.settings.data)
+    return known[key]
+
+
+class _Shares:
+    """How much of a plan each run is, so that one bar can tell how long the whole will take."""
+
+    def __init__(self, runs: Sequence[PlannedRun], progress: Progress) -> None:
+        self.runs, self.progress = runs, progress
+        self.sizes = [self._size(planned, 1000.0) for planned in runs]
+
+    def learn(self, corpus: Corpus) -> None:
+        """Take the documents' real lengths into account, a token being about four characters."""
+        lengths = np.array([sum(map(len, d.paragraphs)) / 4 for d in corpus.splits["train"]])
+        self.sizes = [
+            self._size(p, float(np.minimum(lengths, p.settings.tokens.max_tokens).mean()))
+            for p in self.runs
+        ]
+
+    @staticmethod
+    def _size(planned: PlannedRun, tokens: float) -> float:
+        if planned.settings.baseline.name != "none":
+            return 20.0
+        return planned.settings.training.epochs * tokens
+
+    def part(self, number: int, name: str) -> Progress:
+        """Give what one run tells its own progress to."""
+
+        def tell(share: float, message: str) -> None:
+            done = sum(self.sizes[:number]) + share * self.sizes[number]
+            self.progress(done / sum(self.sizes), f"{name}: {message}")
+
+        return tell

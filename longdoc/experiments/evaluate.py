@@ -1,0 +1,70 @@
+"""Predictions to every number a report needs: thresholds from validation, scores on the test."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from longdoc.metrics import classification, ranking, thresholds
+from longdoc.metrics.thresholds import MODES, ThresholdSettings
+from longdoc.predictions import Predictions, decide
+
+
+def evaluate(
+    parts: Mapping[str, Predictions], training: Sequence[int], settings: ThresholdSettings
+) -> dict[str, Any]:
+    """Compute all metrics of a run.
+
+    Args:
+        parts: Predictions of ``validation``, from which thresholds are chosen, and ``test``.
+        training: Training documents a label, shape ``(c,)``.
+        settings: Shrinkage and the borders of label groups.
+
+    Returns:
+        Plain values for ``metrics.json``: ``thresholds`` by mode, one a label; ``splits`` with
+        ``ranking`` metrics and one entry a mode; ``labels``, a row a label on the test.
+    """
+    validation = parts["validation"]
+    cuts = thresholds.choose(
+        validation.truth, validation.scores, validation.kind, settings.shrinkage
+    )
+    counts = np.asarray(training)
+    splits: dict[str, Any] = {}
+    for split, part in parts.items():
+        splits[split] = {"ranking": ranking.rankings(part.truth, part.scores)}
+        for mode in MODES:
+            decided = decide(part.scores, part.kind, cuts[mode])
+            splits[split][mode] = {
+                **classification.averages(part.truth, decided),
+                **classification.group_averages(
+                    part.truth, decided, counts, settings.head, settings.tail
+                ),
+            }
+    return {
+        "thresholds": {mode: [round(float(cut), 6) for cut in cuts[mode]] for mode in MODES},
+        "splits": splits,
+        "labels": _label_rows(parts["test"], counts, cuts),
+    }
+
+
+def _label_rows(test: Predictions, training: Any, cuts: Any) -> list[dict[str, Any]]:
+    average = ranking.average_precisions(test.truth, test.scores)
+    rows: list[dict[str, Any]] = []
+    for column, label in enumerate(test.labels):
+        row: dict[str, Any] = {
+            "label": label,
+            "train": int(training[column]),
+            "test": int(test.truth[:, column].sum()),
+            "average-precision": None if np.isnan(average[column]) else float(average[column]),
+        }
+        rows.append(row)
+    for mode in MODES:
+        counts = classification.count(test.truth, decide(test.scores, test.kind, cuts[mode]))
+        measures = {
+            "precision": classification.precision(counts),
+            "recall": classification.recall(counts),
+            "f1": classification.f1(counts),
+        }
+        for column, row in enumerate(rows):
+            row[mode] = {name: float(values[column]) for name, values in measures.items()}
+    return rows

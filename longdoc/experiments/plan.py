@@ -1,0 +1,192 @@
+"""A plan: which systems meet on which documents, with which seeds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from longdoc.errors import SettingsError, nearest
+from longdoc.experiments.settings import Settings
+from longdoc.settings import build, chosen, cited, merge, require
+
+LARGEST_PLAN = 2**20
+BERT_TOKENS = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSettings:
+    """What a plan says besides its systems."""
+
+    name: str = chosen("comparison", "a plan should have a name of its own")
+    """Names the folder with runs and report."""
+    question: str = chosen(
+        "Which system classifies these documents best, and at what cost?", "what most users ask"
+    )
+    """What is asked; stands on top of the report."""
+    seeds: tuple[int, ...] = cited(
+        (1, 2, 3, 4, 5), "chalkidis2022lexglue", "repository, scripts/run_ecthr.sh", unit="seeds"
+    )
+    """Each system is trained once a seed."""
+    metric: str = chosen("macro-f1", "rare labels count as much as frequent ones")
+    """The metric by which systems are ordered: micro-f1 or macro-f1."""
+    resamples: int = cited(
+        10_000, "dror2018hitchhiker", "authors' code, testSignificance.py", unit="resamples"
+    )
+    """Resamples of the test documents for intervals and tests."""
+    baselines: bool = chosen(
+        True, "complex models often fail to beat simple ones on long documents"
+    )
+    """Whether majority, TF-IDF with a linear SVM, and BERT on 512 tokens are added."""
+    bert: str = chosen("bert-mini", "needs no hub; name bert-base where there is one")
+    """Backbone of the baseline that reads the first 512 tokens."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One system with one seed."""
+
+    system: str
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan with all its runs, baselines first, then seed by seed."""
+
+    about: PlanSettings
+    runs: tuple[PlannedRun, ...]
+    file: str = field(default="")
+
+
+def read(path: str | Path) -> Plan:
+    """Read a plan from a YAML file.
+
+    Raises:
+        SettingsError: The file is missing, no YAML, or says something that is not known.
+    """
+    return make(read_yaml(path), str(path))
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file that holds settings.
+
+    Raises:
+        SettingsError: The file is missing, too large, no YAML, or no mapping.
+    """
+    file = Path(path)
+    if not file.is_file():
+        message = f"there is no settings file {file}"
+        raise SettingsError(message)
+    if file.stat().st_size > LARGEST_PLAN:
+        message = f"{file} is larger than {LARGEST_PLAN} bytes"
+        raise SettingsError(message)
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        message = f"{file}: not YAML: {' '.join(str(error).split())}"
+        raise SettingsError(message) from error
+    if not isinstance(content, dict):
+        message = f"{file}: expected names with values; got {str(content)[:40]!r}"
+        raise SettingsError(message)
+    return content
+
+
+def make(content: Mapping[str, Any], file: str = "") -> Plan:
+    """Make a plan from plain values.
+
+    Args:
+        content: Fields of :class:`PlanSettings`, and ``settings`` shared by all systems, and
+            ``systems``: a list of settings, each with a ``name``.
+        file: Where it was read from.
+
+    Raises:
+        SettingsError: Something is not known or not allowed.
+
+    Example:
+        >>> plan = make({"seeds": [7], "baselines": False, "systems": [{"name": "a"}]})
+        >>> [(run.system, run.settings.training.seed) for run in plan.runs]
+        [('a', 7)]
+    """
+    rest = dict(content)
+    shared = _mapping(rest.pop("settings", {}), "settings")
+    systems = rest.pop("systems", [])
+    about = _about(rest)
+    named = [_system(shared, entry, place) for place, entry in enumerate(_list(systems))]
+    names = [name for name, _ in named]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    require(not twice, "systems", "of different names", ", ".join(twice))
+    require(bool(named) or about.baselines, "systems", "at least one", systems)
+    first = (
+        [PlannedRun(n, _seeded(s, about.seeds[0])) for n, s in _baselines(shared)]
+        if about.baselines
+        else []
+    )
+    if about.baselines:
+        named = _with_bert(shared, named, about.bert)
+    later = [PlannedRun(name, _seeded(s, seed)) for seed in about.seeds for name, s in named]
+    return Plan(about, (*first, *later), file)
+
+
+def _about(rest: Mapping[str, Any]) -> PlanSettings:
+    try:
+        about = build(PlanSettings, rest)
+    except SettingsError as error:
+        if "no setting named" in str(error):
+            fields = (*PlanSettings.__dataclass_fields__, "settings", "systems")
+            unknown = next(k for k in rest if str(k).replace("-", "_") not in fields)
+            message = f"a plan has no {unknown!r}; {nearest(str(unknown), fields)}"
+            raise SettingsError(message) from error
+        raise
+    require(bool(about.seeds), "seeds", "at least one number", about.seeds)
+    require(len(set(about.seeds)) == len(about.seeds), "seeds", "different numbers", about.seeds)
+    require(about.resamples >= 100, "resamples", "at least 100", about.resamples)
+    allowed = ("micro-f1", "macro-f1")
+    require(about.metric in allowed, "metric", " or ".join(allowed), about.metric)
+    safe = about.name and not about.name.startswith(".") and "/" not in about.name
+    require(bool(safe) and "\\" not in about.name, "name", "a plain folder name", about.name)
+    return about
+
+
+def _mapping(value: Any, name: str) -> dict[str, Any]:
+    require(isinstance(value, dict), name, "names with values", value)
+    return dict(value)
+
+
+def _list(value: Any) -> list[Any]:
+    require(isinstance(value, list), "systems", "a list", value)
+    return list(value)
+
+
+def _system(shared: Mapping[str, Any], entry: Any, place: int) -> tuple[str, Settings]:
+    own = _mapping(entry, f"systems[{place}]")
+    name = own.pop("name", None)
+    try:
+        settings = build(Settings, merge(shared, own))
+    except SettingsError as error:
+        message = f"systems[{place}]{f' ({name})' if name else ''}: {error}"
+        raise SettingsError(message) from error
+    return str(name or settings.system()), settings
+
+
+def _baselines(shared: Mapping[str, Any]) -> list[tuple[str, Settings]]:
+    found = []
+    for name in ("majority", "tfidf-svm"):
+        found.append((name, build(Settings, merge(shared, {"baseline": {"name": name}}))))
+    return found
+
+
+def _with_bert(
+    shared: Mapping[str, Any], named: list[tuple[str, Settings]], bert: str
+) -> list[tuple[str, Settings]]:
+    """Add BERT on its first 512 tokens, unless the plan has that system already."""
+    for _, settings in named:
+        if settings.backbone.name == bert and settings.tokens.max_tokens == BERT_TOKENS:
+            return named
+    own = {"backbone": {"name": bert}, "tokens": {"max_tokens": BERT_TOKENS, "truncation": "head"}}
+    return [(f"{bert}-first-{BERT_TOKENS}", build(Settings, merge(shared, own))), *named]
+
+
+def _seeded(settings: Settings, seed: int) -> Settings:
+    return replace(settings, training=replace(settings.training, seed=seed))

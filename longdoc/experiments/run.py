@@ -1,0 +1,397 @@
+"""One system, one seed, from documents to a complete run folder."""
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from longdoc import predictions
+from longdoc.adapters import lora
+from longdoc.backbones import build as backbones
+from longdoc.backbones.catalog import BackboneCard
+from longdoc.baselines import majority, tfidf_svm
+from longdoc.documents import catalog
+from longdoc.documents.archives import cache_folder
+from longdoc.documents.document import Corpus
+from longdoc.errors import RunError
+from longdoc.experiments import environment, evaluate, store
+from longdoc.experiments.settings import Settings
+from longdoc.kernels.allocator import keep_freed_memory
+from longdoc.metrics import cost
+from longdoc.predictions import Predictions
+from longdoc.settings import to_mapping
+from longdoc.tokens import tokenizers
+from longdoc.tokens.batches import Collate
+from longdoc.tokens.encoding import Encoded, encode
+from longdoc.training import settings as training
+from longdoc.training import trainer
+from longdoc.training.predict import score_documents
+from longdoc.training.progress import Progress, silent
+
+HELD_OUT = ("validation", "test")
+
+
+@dataclass
+class Outcome:
+    """What a system leaves behind besides its model."""
+
+    parts: dict[str, Predictions]
+    timings: dict[str, Any]
+    notes: dict[str, object]
+    history: list[dict[str, float]]
+
+
+def run_name(settings: Settings, corpus: Corpus, name: str | None = None) -> str:
+    """Name a run for people, and for itself: other settings or documents, another name."""
+    mixed = f"{settings.digest()}{corpus.digest()[:8]}"
+    system = name or settings.system()
+    safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in system).strip(".") or "run"
+    return f"{safe}-seed{settings.training.seed}-{mixed[:4]}{mixed[8:12]}"
+
+
+def execute(
+    settings: Settings,
+    root: str | Path = "runs",
+    *,
+    name: str | None = None,
+    corpus: Corpus | None = None,
+    progress: Progress = silent,
+) -> Path:
+    """Train, predict, evaluate, and leave a complete run folder.
+
+    A run that is already there is not made again; one that was interrupted goes on.
+
+    Args:
+        settings: Everything.
+        root: Folder for run folders.
+        name: Name of the system; made from the settings without.
+        corpus: The documents, if they are already loaded.
+        progress: Told how far it is.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        LongdocError: Data, settings, or a part that is missing; the message says which.
+    """
+    training.check(settings.training)
+    keep_freed_memory()
+    if corpus is None:
+        progress(0.0, "reading documents")
+        corpus = catalog.prepare(settings.data)
+    label = run_name(settings, corpus, name)
+    final, partial = Path(root) / label, store.partial_folder(Path(root), label)
+    if store.is_complete(final):
+        return final
+    partial.mkdir(parents=True, exist_ok=True)
+    system = _baseline if settings.baseline.name != "none" else _backbone
+    outcome = system(settings, corpus, partial, progress)
+    if _is_main_process():
+        _write(settings, name or settings.system(), corpus, partial, outcome)
+        shutil.rmtree(partial / "checkpoints", ignore_errors=True)
+        (partial / "elapsed.json").unlink(missing_ok=True)
+        if final.exists():
+            message = f"{final} is there, but is no complete run; move it away"
+            raise RunError(message)
+        partial.rename(final)
+    return final
+
+
+def _is_main_process() -> bool:
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not distributed or torch.distributed.get_rank() == 0
+
+
+def _write(settings: Settings, system: str, corpus: Corpus, folder: Path, outcome: Outcome) -> None:
+    data = corpus.describe()
+    measured = evaluate.evaluate(
+        outcome.parts, corpus.training_counts().tolist(), settings.thresholds
+    )
+    predictions.save(list(outcome.parts.values()), folder / "predictions.parquet")
+    store.save_history(folder / "history.jsonl", outcome.history)
+    about = environment.describe(settings.training.precision)
+    store.write_json(folder / "environment.json", {**about, "notes": outcome.notes})
+    store.write_json(folder / "data.json", data)
+    store.write_json(folder / "metrics.json", measured)
+    store.write_json(folder / "timings.json", outcome.timings)
+    chosen = {"system": system, "settings": to_mapping(settings)}
+    store.write_json(folder / "settings.json", chosen)
+
+
+def _predictions(
+    corpus: Corpus,
+    split: str,
+    scores: NDArray[np.float32],
+    tokens: list[int] | None = None,
+    seen: list[int] | None = None,
+) -> Predictions:
+    documents = corpus.splits[split]
+    nothing = [0] * len(documents)
+    return Predictions(
+        split=split,
+        kind=corpus.kind,
+        labels=corpus.labels,
+        ids=tuple(document.id for document in documents),
+        truth=corpus.truth(documents),
+        scores=scores,
+        tokens=np.array(tokens or nothing, dtype=np.int64),
+        seen=np.array(seen or nothing, dtype=np.int64),
+    )
+
+
+def _baseline(settings: Settings, corpus: Corpus, folder: Path, progress: Progress) -> Outcome:
+    texts = {split: [d.text for d in corpus.splits[split]] for split in ("train", *HELD_OUT)}
+    counts = corpus.training_counts()
+    found: dict[str, NDArray[np.float32]] = {}
+    parameters = 0
+    with cost.measured() as fitting:
+        if settings.baseline.name == "tfidf-svm":
+            truth = corpus.truth(corpus.splits["train"])
+            seed = settings.training.seed
+            machine = tfidf_svm.fit(texts["train"], truth, settings.baseline, seed, progress)
+            machine.save(folder / "model")
+            parameters = machine.weights.size + machine.offsets.size
+    with cost.measured() as predicting:
+        for split in HELD_OUT:
+            if settings.baseline.name == "tfidf-svm":
+                found[split] = machine.scores(texts[split], corpus.kind)
+            else:
+                found[split] = majority.scores(counts, len(texts[split]))
+    timings = {
+        "train_seconds": fitting.seconds,
+        "predict_seconds": predicting.seconds,
+        "peak_bytes": max(fitting.peak_bytes, predicting.peak_bytes),
+        "trainable_parameters": parameters,
+        "parameters": parameters,
+    }
+    parts = {split: _predictions(corpus, split, found[split]) for split in HELD_OUT}
+    return Outcome(parts, timings, {}, [])
+
+
+def _tokenizer(
+    settings: Settings, card: BackboneCard, corpus: Corpus, folder: Path
+) -> PreTrainedTokenizerBase:
+    """Give the backbone's tokenizer, kept in the run so that it goes on with the same one."""
+    place = folder / "model" / "tokenizer"
+    if (place / "tokenizer.json").exists():
+        return AutoTokenizer.from_pretrained(place)
+
+    def train() -> PreTrainedTokenizerBase:
+        texts = (document.text for document in corpus.splits["train"])
+        known = cache_folder() / "tokenizers"
+        known.mkdir(parents=True, exist_ok=True)
+        return tokenizers.train_cached(texts, settings.tokens.vocabulary, corpus.digest(), known)
+
+    tokenizer = backbones.load_tokenizer(card, settings.backbone, train)
+    if _is_main_process():
+        unfinished = place.with_name("tokenizer.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        tokenizer.save_pretrained(unfinished)
+        unfinished.rename(place)
+    return tokenizer
+
+
+def _elapsed(folder: Path) -> float:
+    file = folder / "elapsed.json"
+    return float(json.loads(file.read_text())["seconds"]) if file.exists() else 0.0
+
+
+def _clocked(progress: Progress, folder: Path) -> Progress:
+    """Note now and then how long training has taken, so that an interrupted one adds up."""
+    before, start = _elapsed(folder), time.monotonic()
+    last = start
+
+    def tell(share: float, message: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > 5 and _is_main_process():
+            last = time.monotonic()
+            store.write_json(folder / "elapsed.json", {"seconds": before + last - start})
+        progress(0.9 * share, message)
+
+    return tell
+
+
+def _backbone(settings: Settings, corpus: Corpus, folder: Path, progress: Progress) -> Outcome:
+    card = backbones.resolve(settings.backbone)
+    progress(0.0, "tokenizing")
+    tokenizer = _tokenizer(settings, card, corpus, folder)
+    encoded = {
+        split: encode(corpus.splits[split], tokenizer, settings.tokens, causal=card.causal)
+        for split in ("train", *HELD_OUT)
+    }
+    model, built = build_model(settings, tokenizer, corpus)
+    pad = tokenizer.pad_token_id
+    _check_adapters(model, encoded["train"], pad)
+    splits = {
+        split: trainer.Split(split, corpus.kind, encoded[split], corpus.truth(corpus.splits[split]))
+        for split in ("train", "validation")
+    }
+    before = _elapsed(folder)
+    rate = peak_rate(settings, from_random=card.make is not None)
+    with cost.measured() as fitting:
+        fitted = trainer.fit(
+            model,
+            splits["train"],
+            splits["validation"],
+            settings.training,
+            rate=rate,
+            folder=folder / "checkpoints",
+            progress=_clocked(progress, folder),
+        )
+    if _is_main_process():
+        save_model(fitted.model, settings, card, folder / "model")
+    with cost.measured() as predicting:
+        scores = {
+            split: score_documents(
+                fitted.model,
+                encoded[split],
+                corpus.kind,
+                pad=pad,
+                batch_size=settings.training.batch_size,
+                bfloat16=training.uses_bfloat16(settings.training.precision),
+                progress=lambda share, message: progress(0.9 + 0.1 * share, message),
+            )
+            for split in HELD_OUT
+        }
+    parts = {
+        split: _predictions(
+            corpus,
+            split,
+            scores[split],
+            [part.length for part in encoded[split]],
+            [len(part.ids) for part in encoded[split]],
+        )
+        for split in HELD_OUT
+    }
+    predicted = sum(len(part.ids) for split in HELD_OUT for part in encoded[split])
+    trainable, total = lora.count_parameters(fitted.model)
+    seconds = before + fitting.seconds
+    timings = {
+        "train_seconds": seconds,
+        "predict_seconds": predicting.seconds,
+        "train_tokens": fitted.tokens,
+        "train_tokens_per_second": fitted.tokens / seconds,
+        "predict_tokens_per_second": predicted / predicting.seconds,
+        "peak_bytes": max(fitting.peak_bytes, predicting.peak_bytes),
+        "trainable_parameters": trainable,
+        "parameters": total,
+        "steps": fitted.steps,
+    }
+    from_random = card.make is not None
+    notes = {
+        **built.notes,
+        "learning_rate": rate,
+        "adapter": lora.resolved(settings.adapter, from_random=from_random),
+        "interrupted": before > 0,
+    }
+    return Outcome(parts, timings, notes, fitted.history)
+
+
+def _check_adapters(model: nn.Module, encoded: list[Encoded], pad: int) -> None:
+    nothing = np.zeros(0, dtype=np.float32)
+    few = Collate(pad)([(part.ids[-64:], nothing) for part in encoded[:2]])
+    lora.check_alive(model, few)
+
+
+def peak_rate(settings: Settings, *, from_random: bool) -> float:
+    """Give the learning rate that the settings come to."""
+    preset = lora.resolved(settings.adapter, from_random=from_random)
+    return training.learning_rate(settings.training, preset, from_random=from_random)
+
+
+def build_model(
+    settings: Settings, tokenizer: PreTrainedTokenizerBase, corpus: Corpus | Mapping[str, Any]
+) -> tuple[Any, backbones.Built]:
+    """Build the model that is trained: backbone, head, adapter.
+
+    Args:
+        settings: Everything.
+        tokenizer: The backbone's.
+        corpus: The documents, or what a run recorded of them.
+    """
+    labels, kind = (
+        (corpus.labels, corpus.kind)
+        if isinstance(corpus, Corpus)
+        else (tuple(corpus["labels"]), corpus["kind"])
+    )
+    seed = settings.training.seed
+    built = backbones.build(
+        settings.backbone,
+        tokenizer,
+        labels=labels,
+        kind=kind,
+        max_tokens=settings.tokens.max_tokens,
+        seed=seed,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        from_random = built.card.make is not None
+        model = lora.apply(built.model, settings.adapter, from_random=from_random)
+    return model, built
+
+
+def save_model(
+    model: Any,
+    settings: Settings,
+    card: BackboneCard,
+    folder: Path,
+) -> None:
+    """Save weights: the adapter in peft's own format, or the whole model where there is none.
+
+    An adapter on a checkpoint is saved alone; on weights that started at random the backbone is
+    saved beside it.
+    """
+    if hasattr(model, "peft_config"):
+        model.save_pretrained(folder / "adapter")
+        if card.make is None:
+            return
+        with torch.no_grad():
+            fresh = backbones.CLASSIFIERS[card.family](model.get_base_model().config)
+        names = set(fresh.state_dict())
+        kept = {
+            name.replace(".base_layer", "").replace("original_module.", ""): tensor
+            for name, tensor in model.get_base_model().state_dict().items()
+            if "lora_" not in name and "modules_to_save" not in name
+        }
+        fresh.load_state_dict({n: t for n, t in kept.items() if n in names}, strict=False)
+        fresh.save_pretrained(folder / "weights")
+        return
+    model.save_pretrained(folder / "weights")
+
+
+def load_model(run: store.Run) -> tuple[Any, PreTrainedTokenizerBase, BackboneCard]:
+    """Load a run's trained model and tokenizer.
+
+    Raises:
+        RunError: The run has no backbone.
+    """
+    folder = run.folder / "model"
+    if run.settings.baseline.name != "none":
+        message = f"{run.folder} is a baseline without a backbone"
+        raise RunError(message)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    card = backbones.resolve(run.settings.backbone)
+    if (folder / "weights").exists():
+        classifier = backbones.CLASSIFIERS[card.family]
+        model = classifier.from_pretrained(folder / "weights", use_safetensors=True)
+    else:
+        model = backbones.build(
+            run.settings.backbone,
+            tokenizer,
+            labels=run.data["labels"],
+            kind=run.data["kind"],
+            max_tokens=run.settings.tokens.max_tokens,
+            seed=run.settings.training.seed,
+        ).model
+    if (folder / "adapter").exists():
+        model = lora.load_lora(model, folder / "adapter")
+    return model.eval(), tokenizer, card

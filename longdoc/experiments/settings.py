@@ -1,0 +1,43 @@
+"""Every setting of a run in one record."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+
+from longdoc.adapters.lora import AdapterSettings
+from longdoc.backbones.build import BackboneSettings
+from longdoc.baselines.settings import BaselineSettings
+from longdoc.documents.catalog import DataSettings
+from longdoc.metrics.thresholds import ThresholdSettings
+from longdoc.settings import to_mapping
+from longdoc.tokens.encoding import TokenSettings
+from longdoc.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a run is made of; every field has a default, and every default a source or a reason.
+
+    Example:
+        >>> Settings(backbone=BackboneSettings(name="bert-mini")).tokens.truncation
+        'head'
+    """
+
+    data: DataSettings = field(default_factory=DataSettings)
+    tokens: TokenSettings = field(default_factory=TokenSettings)
+    backbone: BackboneSettings = field(default_factory=BackboneSettings)
+    adapter: AdapterSettings = field(default_factory=AdapterSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    baseline: BaselineSettings = field(default_factory=BaselineSettings)
+    thresholds: ThresholdSettings = field(default_factory=ThresholdSettings)
+
+    def digest(self) -> str:
+        """Give eight hexadecimal digits that differ when any setting does."""
+        text = json.dumps(to_mapping(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def system(self) -> str:
+        """Name what is trained, for people: the backbone and its length, or the baseline."""
+        if self.baseline.name != "none":
+            return self.baseline.name
+        return f"{self.backbone.name.split('/')[-1]}-{self.tokens.max_tokens}"

@@ -1,0 +1,103 @@
+"""The run folder: the contract between what trains and what reports.
+
+A folder that has its name is complete. While a run is at work its folder has a leading dot and
+ends in ``.partial``; the same run started again goes on in it.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longdoc import predictions
+from longdoc.errors import RunError
+from longdoc.experiments.settings import Settings
+from longdoc.predictions import Predictions
+from longdoc.settings import build
+
+FILES = ("settings.json", "environment.json", "data.json", "metrics.json", "timings.json")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A complete run, read from its folder."""
+
+    folder: Path
+    name: str
+    system: str
+    settings: Settings
+    environment: Mapping[str, Any]
+    data: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    timings: Mapping[str, Any]
+
+    def predictions(self) -> dict[str, Predictions]:
+        """Read the predictions by split."""
+        return predictions.load(self.folder / "predictions.parquet")
+
+    def history(self) -> list[dict[str, float]]:
+        """Read the training history; empty for baselines."""
+        file = self.folder / "history.jsonl"
+        if not file.exists():
+            return []
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def write_json(file: Path, value: object) -> None:
+    """Write JSON under another name and rename it, so that the file is whole or absent."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    unfinished.write_text(text + "\n", encoding="utf-8")
+    unfinished.replace(file)
+
+
+def partial_folder(root: Path, name: str) -> Path:
+    """Name the folder in which a run is at work."""
+    return root / f".{name}.partial"
+
+
+def is_complete(folder: Path) -> bool:
+    """Say whether a folder is a complete run."""
+    files = (*FILES, "predictions.parquet")
+    return not folder.name.startswith(".") and all((folder / name).exists() for name in files)
+
+
+def load(folder: str | Path) -> Run:
+    """Read a complete run.
+
+    Raises:
+        RunError: The folder is no complete run; the message says what is missing.
+    """
+    place = Path(folder)
+    if not place.is_dir():
+        message = f"there is no run folder {place}"
+        raise RunError(message)
+    missing = [name for name in (*FILES, "predictions.parquet") if not (place / name).exists()]
+    if missing:
+        message = f"{place} is no complete run: {', '.join(missing)} missing"
+        raise RunError(message)
+    try:
+        parts = {name: json.loads((place / name).read_text(encoding="utf-8")) for name in FILES}
+        chosen = parts["settings.json"]
+        return Run(
+            folder=place,
+            name=place.name,
+            system=chosen["system"],
+            settings=build(Settings, chosen["settings"]),
+            environment=parts["environment.json"],
+            data=parts["data.json"],
+            metrics=parts["metrics.json"],
+            timings=parts["timings.json"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"{place} is damaged: {error}"
+        raise RunError(message) from error
+
+
+def save_history(file: Path, history: list[dict[str, float]]) -> None:
+    """Write the training history, one record a line."""
+    lines = [json.dumps(record) for record in history]
+    file.write_text("".join(line + "\n" for line in lines), encoding="utf-8")

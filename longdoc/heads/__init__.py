@@ -1,0 +1,1 @@
+"""From one vector a token to one vector a document."""

@@ -1,0 +1,58 @@
+"""From one vector a token to one vector a document.
+
+Letters: ``b`` documents in the batch, ``l`` tokens, ``d`` hidden width.
+"""
+
+import torch
+from torch import Tensor
+
+
+def real_lengths(attention_mask: Tensor) -> Tensor:
+    """Find where each document's last real token stands, plus one, from the mask alone.
+
+    Padding may be on either side. The padding number is never looked at: it may equal the
+    end-of-text token.
+
+    Args:
+        attention_mask: 1 for real tokens, 0 for padding, shape ``(b, l)``.
+
+    Returns:
+        Position of the last real token plus one, shape ``(b,)``.
+
+    Example:
+        >>> real_lengths(torch.tensor([[1, 1, 0], [0, 1, 1]]))
+        tensor([2, 3])
+    """
+    places = torch.arange(1, attention_mask.shape[1] + 1, device=attention_mask.device)
+    return (attention_mask.to(torch.bool) * places).amax(dim=1)
+
+
+def last_token(hidden: Tensor, lengths: Tensor) -> Tensor:
+    """Take the hidden state of each document's last real token.
+
+    A causal backbone (Mamba, GPT-Neo) has read the whole document only there.
+
+    Args:
+        hidden: Hidden states, shape ``(b, l, d)``, any floating type.
+        lengths: Position of the last real token plus one, shape ``(b,)``, integers in ``1..l``.
+
+    Returns:
+        One vector a document, shape ``(b, d)``, the type of ``hidden``.
+
+    Raises:
+        ValueError: A length is below 1 or above ``l``.
+
+    Source:
+        radford2018gpt, Sec. 3.2; for Mamba gu2023mamba, App. E.3.4.
+
+    Example:
+        >>> hidden = torch.arange(6.0).reshape(1, 3, 2)
+        >>> last_token(hidden, torch.tensor([2]))
+        tensor([[2., 3.]])
+    """
+    if int(lengths.min()) < 1 or int(lengths.max()) > hidden.shape[1]:
+        low, high = int(lengths.min()), int(lengths.max())
+        message = f"lengths must lie in 1..{hidden.shape[1]}; got {low}..{high}"
+        raise ValueError(message)
+    rows = torch.arange(hidden.shape[0], device=hidden.device)
+    return hidden[rows, lengths - 1]

@@ -1,0 +1,1 @@
+"""Run folders to a page; no model is ever touched."""

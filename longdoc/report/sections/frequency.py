@@ -1,0 +1,58 @@
+"""Scores by how often a label occurs in training."""
+
+import altair as alt
+import numpy as np
+from markupsafe import Markup
+
+from longdoc.experiments.compare import Comparison, System
+from longdoc.report import charts, html
+
+TITLE = "Label frequency"
+QUESTION = "Who does well on rare labels?"
+GROUPS = ("head", "medium", "tail")
+
+
+def _label_f1(system: System, mode: str) -> list[float]:
+    tables = [[row[mode]["f1"] for row in run.metrics["labels"]] for run in system.runs]
+    return np.mean(tables, axis=0).tolist()
+
+
+def render(comparison: Comparison) -> Markup:
+    """Give macro-F1 by group, and every label's F1 against its training documents."""
+    mode = comparison.mode
+    test = comparison.systems[0].runs[0].metrics["splits"]["test"][mode]
+    groups = [group for group in GROUPS if f"{group}-macro-f1" in test]
+    rows = [
+        [
+            s.name,
+            *(f"{s.mean(f'{g}-{m}', mode):.3f}" for g in groups for m in ("micro-f1", "macro-f1")),
+        ]
+        for s in comparison.systems
+    ]
+    headers = ["System", *(f"{group} {m}" for group in groups for m in ("micro-F1", "macro-F1"))]
+    counts = [row["train"] for row in comparison.systems[0].runs[0].metrics["labels"]]
+    points = [
+        {"system": system.name, "documents": max(1, count), "f1": value}
+        for system in comparison.systems
+        for count, value in zip(counts, _label_f1(system, mode), strict=True)
+    ]
+    order = [system.name for system in comparison.systems]
+    dots = (
+        alt.Chart(charts.rows(points))
+        .mark_point(size=18, opacity=0.45, filled=True)
+        .encode(
+            x=alt.X("documents:Q", scale=alt.Scale(type="log"), title="training documents (log)"),
+            y=alt.Y("f1:Q", title="F1 of the label"),
+            color=charts.colour("system", order),
+        )
+    )
+    body = html.table(headers, rows)
+    if len(set(counts)) > 4:
+        trend = dots.transform_loess("documents", "f1", groupby=["system"], bandwidth=0.7)
+        chart = dots + trend.mark_line(strokeWidth=2.5)
+    else:
+        chart = dots
+    words = "; ".join(" ".join(row) for row in rows)
+    return body + html.image(
+        charts.picture(chart), words, "A dot a label; lines follow each system."
+    )

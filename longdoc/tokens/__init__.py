@@ -1,0 +1,1 @@
+"""Text to padded batches of token numbers."""

@@ -1,0 +1,117 @@
+"""Token windows to padded batches, in an order that depends on nothing but seed and epoch.
+
+Letters: ``b`` documents in the batch, ``l`` tokens of the longest, ``c`` labels.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from longdoc.tokens.encoding import Encoded
+
+POOL = 50
+"""Effective batches whose documents are sorted by length together; as in transformers' grouping."""
+
+
+class Windows(Dataset[tuple[NDArray[np.int32], NDArray[np.float32]]]):
+    """Token windows with their targets."""
+
+    def __init__(self, encoded: Sequence[Encoded], targets: NDArray[np.float32]) -> None:
+        self.encoded = encoded
+        self.targets = targets
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def __getitem__(self, row: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        return self.encoded[row].ids, self.targets[row]
+
+
+class Collate:
+    """Pad on the right; the mask, not the padding number, says what is real."""
+
+    def __init__(self, pad: int) -> None:
+        self.pad = pad
+
+    def __call__(
+        self, rows: Sequence[tuple[NDArray[np.int32], NDArray[np.float32]]]
+    ) -> dict[str, Tensor]:
+        """Give ``input_ids`` and ``attention_mask`` ``(b, l)`` and ``labels`` ``(b, c)``."""
+        longest = max(len(ids) for ids, _ in rows)
+        ids = torch.full((len(rows), longest), self.pad, dtype=torch.long)
+        mask = torch.zeros((len(rows), longest), dtype=torch.long)
+        for row, (tokens, _) in enumerate(rows):
+            ids[row, : len(tokens)] = torch.from_numpy(tokens.astype(np.int64))
+            mask[row, : len(tokens)] = 1
+        labels = torch.from_numpy(np.stack([target for _, target in rows]))
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+class EpochBatches(Sampler[list[int]]):
+    """Batches of one process, the same documents a step however a step is cut up.
+
+    One step takes ``batch * accumulation * processes`` documents. Which ones depends on seed and
+    epoch alone, so batch 16, batch 2 with 8 accumulated, and two processes with 8 each train
+    alike. The last step of an epoch is filled up with documents from the epoch's beginning.
+
+    Args:
+        lengths: Tokens of each document.
+        batch: Documents a batch.
+        accumulation: Batches a step.
+        seed: Of the order.
+        processes: Number of processes.
+        rank: Which of them this is.
+        group: Whether documents of similar length share a step.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch: int,
+        *,
+        accumulation: int = 1,
+        seed: int = 0,
+        processes: int = 1,
+        rank: int = 0,
+        group: bool = True,
+    ) -> None:
+        self.lengths = np.asarray(lengths)
+        self.batch, self.accumulation, self.seed = batch, accumulation, seed
+        self.processes, self.rank, self.group = processes, rank, group
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self.epoch = epoch
+
+    @property
+    def step(self) -> int:
+        """Documents an optimizer step takes."""
+        return self.batch * self.accumulation * self.processes
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // self.step) * self.accumulation
+
+    def steps(self) -> NDArray[np.int64]:
+        """Give this epoch's documents, shape (steps, documents a step)."""
+        generator = np.random.default_rng([self.seed, self.epoch])
+        order = generator.permutation(len(self.lengths))
+        missing = -len(order) % self.step
+        order = np.concatenate([order, np.resize(order, missing)]) if missing else order
+        if not self.group:
+            return order.reshape(-1, self.step)
+        pool = self.step * POOL
+        pools = [order[start : start + pool] for start in range(0, len(order), pool)]
+        grouped = [part[np.argsort(-self.lengths[part], kind="stable")] for part in pools]
+        steps = np.concatenate(grouped).reshape(-1, self.step)
+        return steps[generator.permutation(len(steps))]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for documents in self.steps():
+            mine = documents.reshape(self.accumulation, self.processes, self.batch)[:, self.rank]
+            for batch in mine:
+                yield batch.tolist()

@@ -1,0 +1,94 @@
+"""Documents to token windows with the special tokens their backbone expects."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from longdoc.documents.document import Document
+from longdoc.errors import SettingsError
+from longdoc.settings import chosen, cited, require
+from longdoc.tokens.windows import Truncation, cut
+
+TEXTS_A_CALL = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenSettings:
+    """How text becomes tokens."""
+
+    max_tokens: int = chosen(
+        4096,
+        "Longformer-4096 scores as hierarchical BERT at 8,192 on LexGLUE's ECtHR tasks "
+        "(chalkidis2022lexglue, repository README)",
+        unit="tokens, special ones included",
+    )
+    """How many tokens of a document the backbone sees."""
+    truncation: Truncation = chosen("head", "what every published comparison we set beside does")
+    """What of a longer document is kept: its head, or its head and its tail."""
+    head_tokens: int = cited(128, "sun2019finetune", "Sec. 5.3.1", unit="tokens")
+    """For head-tail: how many tokens come from the head."""
+    vocabulary: int = chosen(
+        8192, "a quarter of GPT-2's would fill a backbone of 3 million parameters", unit="entries"
+    )
+    """Entries of the tokenizer that small backbones get, trained on the training split alone."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One document's window.
+
+    Attributes:
+        ids: Token numbers, special ones included, shape (tokens seen,).
+        length: Tokens of the whole document, special ones left out.
+    """
+
+    ids: NDArray[np.int32]
+    length: int
+
+
+def encode(
+    documents: Sequence[Document],
+    tokenizer: PreTrainedTokenizerBase,
+    settings: TokenSettings,
+    *,
+    causal: bool,
+) -> list[Encoded]:
+    """Turn documents into token windows.
+
+    A causal backbone gets an end-of-text token, at which it has read everything; a bidirectional
+    one gets [CLS] before and [SEP] behind.
+
+    Args:
+        documents: Any number.
+        tokenizer: The backbone's.
+        settings: Length and truncation.
+        causal: Which of the two forms.
+
+    Raises:
+        SettingsError: The length leaves no room, or the tokenizer lacks a special token.
+
+    Source:
+        radford2018gpt, Sec. 3.2 (last token); devlin2019bert, Sec. 3.
+    """
+    before, behind = _special(tokenizer, causal)
+    room = settings.max_tokens - len(before) - len(behind)
+    require(room > 0, "tokens.max_tokens", "at least 3", settings.max_tokens)
+    found = []
+    for start in range(0, len(documents), TEXTS_A_CALL):
+        texts = [document.text for document in documents[start : start + TEXTS_A_CALL]]
+        for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]:
+            kept = cut(ids, room, settings.truncation, settings.head_tokens)
+            found.append(Encoded(np.array(before + kept + behind, dtype=np.int32), len(ids)))
+    return found
+
+
+def _special(tokenizer: PreTrainedTokenizerBase, causal: bool) -> tuple[list[int], list[int]]:
+    names = ("eos_token_id",) if causal else ("cls_token_id", "sep_token_id")
+    ids = [getattr(tokenizer, name) for name in names]
+    if None in ids:
+        message = f"the tokenizer has no {names[ids.index(None)].removesuffix('_id')}"
+        raise SettingsError(message)
+    return ([], ids) if causal else (ids[:1], ids[1:])

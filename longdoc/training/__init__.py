@@ -1,0 +1,1 @@
+"""Token windows and targets to a trained model."""

@@ -1,0 +1,145 @@
+"""How a model is trained."""
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from longdoc.adapters.placement import Preset
+from longdoc.settings import chosen, cited, require
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How weights are learnt."""
+
+    seed: int = chosen(0, "any fixed number; recorded with every run", unit="seed")
+    """Seed of random weights, document order and dropout."""
+    epochs: float = cited(
+        20.0, "chalkidis2022lexglue", "repository, scripts/run_ecthr.sh", unit="passes"
+    )
+    """At most so many passes over the training documents."""
+    patience: int = cited(
+        3, "chalkidis2022lexglue", "repository, experiments/ecthr.py", unit="epochs"
+    )
+    """Training stops after so many epochs without a better validation metric; 0 means never."""
+    batch_size: int = cited(
+        16, "devlin2019bert", "App. A.3", unit="documents", note="the paper's grid is 16 and 32"
+    )
+    """Documents that go through the model at once, in each process."""
+    accumulation: int = chosen(1, "a batch of 16 fits", unit="batches")
+    """Batches whose gradients are added up before a step."""
+    learning_rate: float | None = chosen(None, "by what is trained: one of the next three")
+    """Peak learning rate; where it is not given, one of the next three is taken."""
+    full_learning_rate: float = cited(
+        3e-5,
+        "chalkidis2022lexglue",
+        "repository, scripts/run_ecthr.sh",
+        note="devlin2019bert, App. A.3, has 5e-5, 3e-5, 2e-5; gu2023mamba, App. E.3.4, 1e-4",
+    )
+    """Peak rate when every weight of a pretrained backbone is trained."""
+    lora_learning_rate: float = cited(
+        5e-4,
+        "hu2022lora",
+        "authors' code, examples/NLU/roberta_base_mnli.sh",
+        note="biderman2024lora, Sec. 4: ten times the full rate, 5e-5 to 5e-4; MambaPEFT's and "
+        "ssm-peft's code: 1e-3",
+    )
+    """Peak rate for LoRA, and for the head alone."""
+    scratch_learning_rate: float = chosen(
+        2e-3, "small models with random weights; see docs/experiment-log.md"
+    )
+    """Peak rate when every weight starts at random."""
+    schedule: Literal["linear", "cosine", "constant"] = cited(
+        "linear", "devlin2019bert", "App. A.2", note="as in the authors' fine-tuning code"
+    )
+    """How the rate falls after the warm-up."""
+    warmup: float = cited(
+        0.1, "devlin2019bert", "authors' code, run_classifier.py", unit="share of all steps"
+    )
+    """How much of training the rate rises for."""
+    weight_decay: float = cited(0.01, "devlin2019bert", "App. A.2")
+    """Decoupled weight decay (loshchilov2019adamw), not on biases and norms."""
+    beta1: float = cited(0.9, "devlin2019bert", "App. A.2")
+    """AdamW's decay of the mean gradient."""
+    beta2: float = cited(
+        0.999, "devlin2019bert", "App. A.2", note="gu2023mamba pretrains with 0.95"
+    )
+    """AdamW's decay of the mean squared gradient."""
+    max_grad_norm: float = cited(
+        1.0, "gu2023mamba", "App. E.2.1", note="the method: pascanu2013difficulty, Sec. 3.2"
+    )
+    """Gradients longer than this are scaled down to it."""
+    group_by_length: bool = chosen(True, "less padding; the original notes do so as well")
+    """Whether documents of similar length share a step."""
+    precision: Precision = chosen(
+        "auto", "bfloat16 where the processor multiplies it, else float32"
+    )
+    """Number format of matrix products; weights stay float32."""
+    metric: Literal["micro-f1", "macro-f1"] = cited(
+        "micro-f1", "chalkidis2022lexglue", "repository, scripts/run_ecthr.sh",
+        note="there at 0.5; here at the best global threshold: early scores stay below 0.5",
+    )  # fmt: skip
+    """Validation metric that stops training and picks the checkpoint."""
+    checkpoint_minutes: float = chosen(5.0, "what one is willing to lose", unit="minutes")
+    """A checkpoint is written after each epoch, and after so many minutes within one."""
+    report_to: str = chosen("none", "the run folder keeps the history")
+    """Also report to a tracker that transformers knows: tensorboard, wandb, mlflow, trackio."""
+
+
+def check(settings: TrainingSettings) -> None:
+    """Refuse numbers out of range.
+
+    Raises:
+        SettingsError: Naming the setting, what is allowed, and what was given.
+    """
+    for name in ("epochs", "batch_size", "accumulation", "max_grad_norm", "checkpoint_minutes"):
+        require(getattr(settings, name) > 0, f"training.{name}", "above 0", getattr(settings, name))
+    for name in ("patience", "weight_decay"):
+        require(
+            getattr(settings, name) >= 0, f"training.{name}", "0 or more", getattr(settings, name)
+        )
+    for name in ("warmup", "beta1", "beta2"):
+        value = getattr(settings, name)
+        require(0 <= value < 1, f"training.{name}", "in 0..1, 1 excluded", value)
+    for name in (
+        "learning_rate",
+        "full_learning_rate",
+        "lora_learning_rate",
+        "scratch_learning_rate",
+    ):
+        rate = getattr(settings, name)
+        require(rate is None or rate > 0, f"training.{name}", "above 0", rate)
+
+
+def learning_rate(settings: TrainingSettings, preset: Preset, *, from_random: bool) -> float:
+    """Give the peak rate for what is trained."""
+    if settings.learning_rate is not None:
+        return settings.learning_rate
+    if preset != "none":
+        return settings.lora_learning_rate
+    return settings.scratch_learning_rate if from_random else settings.full_learning_rate
+
+
+def uses_bfloat16(precision: Precision) -> bool:
+    """Say whether matrix products run in bfloat16."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    return processor_has_bfloat16()
+
+
+def processor_has_bfloat16() -> bool:
+    """Say whether the processor multiplies bfloat16 matrices (AVX512-BF16 or AMX; Linux only)."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -1,0 +1,283 @@
+"""Training on transformers' Trainer; what it does not promise is overridden, the rest kept.
+
+Promised here: the same documents a step however a step is cut up; a loss that weighs alike for
+batches, accumulation and processes; checkpoints that are whole; a resumed training that ends with
+the weights of an undisturbed one.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers import (
+    EarlyStoppingCallback,
+    EvalPrediction,
+    PreTrainedModel,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from longdoc.documents.document import Kind
+from longdoc.errors import RunError
+from longdoc.metrics import classification, thresholds
+from longdoc.predictions import decide
+from longdoc.tokens.batches import Collate, EpochBatches, Windows
+from longdoc.tokens.encoding import Encoded
+from longdoc.training import checkpoint, objective
+from longdoc.training.progress import Progress, silent
+from longdoc.training.settings import TrainingSettings, check, uses_bfloat16
+
+LOGGING_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Split:
+    """Token windows of one split and the truth about them, shape (documents, labels)."""
+
+    name: str
+    kind: Kind
+    encoded: Sequence[Encoded]
+    truth: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model and how it came about.
+
+    Attributes:
+        history: One record a logging step and evaluation.
+        best: Validation metric of the checkpoint that was kept.
+        tokens: Real tokens the training went through.
+        steps: Optimizer steps.
+    """
+
+    model: nn.Module
+    history: list[dict[str, float]]
+    best: float
+    tokens: int
+    steps: int
+
+
+class _DocumentTrainer(Trainer):
+    batches: EpochBatches
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Give batches in an order that depends on seed and epoch alone."""
+        return DataLoader(
+            cast("Windows", self.train_dataset),
+            batch_sampler=self.batches,
+            collate_fn=self.data_collator,
+        )
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Leave Mamba's A and D without weight decay as well (gu2023mamba, authors' code)."""
+        names = super().get_decay_parameter_names(model)
+        return [name for name in names if not name.endswith(("A_log", ".D"))]
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Save, mark as complete, and only then remove what came before."""
+        super()._save_checkpoint(model, trial)
+        if not self.args.should_save:
+            return
+        run = Path(str(self.args.output_dir))
+        saved = run / f"checkpoint-{self.state.global_step}"
+        checkpoint.mark_complete(saved)
+        best = self.state.best_model_checkpoint
+        checkpoint.keep_only(run, saved, Path(best) if best else None)
+
+
+class _Watch(TrainerCallback):
+    """Sets the epoch's order, asks for checkpoints by the clock, and tells how far it is."""
+
+    def __init__(self, batches: EpochBatches, minutes: float, progress: Progress) -> None:
+        self.batches, self.seconds, self.progress = batches, 60 * minutes, progress
+        self.saved = time.monotonic()
+        self.tokens = 0
+
+    def on_epoch_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self.batches.set_epoch(int((state.epoch or 0.0) + 1e-6))
+
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if time.monotonic() - self.saved > self.seconds:
+            control.should_save = True
+        shown = f"epoch {state.epoch:.1f} of {args.num_train_epochs:g}"
+        best = "" if state.best_metric is None else f", best validation {state.best_metric:.3f}"
+        self.progress(state.global_step / max(1, state.max_steps), shown + best)
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.saved = time.monotonic()
+
+
+def fit(
+    model: nn.Module,
+    train: Split,
+    validation: Split,
+    settings: TrainingSettings,
+    *,
+    rate: float,
+    folder: Path,
+    progress: Progress = silent,
+) -> Fitted:
+    """Train a model; a training that was interrupted in the same folder goes on.
+
+    Args:
+        model: A classifier, with or without adapters.
+        train: Documents to learn from.
+        validation: Documents that stop training and pick the checkpoint.
+        settings: How.
+        rate: Peak learning rate.
+        folder: For checkpoints.
+        progress: Told how far it is.
+
+    Returns:
+        The model with the weights of the best checkpoint.
+
+    Raises:
+        RunError: A test split was handed in, or the loss is not finite.
+        SettingsError: A number is out of range.
+    """
+    check(settings)
+    for given, wanted in ((train, "train"), (validation, "validation")):
+        if given.name != wanted:
+            message = f"training takes the {wanted} split here; got {given.name!r}"
+            raise RunError(message)
+    kind = train.kind
+    arguments = _arguments(settings, rate, folder)
+    batches = EpochBatches(
+        [len(part.ids) for part in train.encoded],
+        settings.batch_size,
+        accumulation=settings.accumulation,
+        seed=settings.seed,
+        processes=arguments.world_size,
+        rank=arguments.process_index,
+        group=settings.group_by_length,
+    )
+    order = np.argsort([-len(part.ids) for part in validation.encoded], kind="stable")
+    watch = _Watch(batches, settings.checkpoint_minutes, progress)
+    stop = EarlyStoppingCallback(settings.patience) if settings.patience else None
+    trainer = _DocumentTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=Windows(train.encoded, objective.targets(train.truth, kind)),
+        eval_dataset=Windows(
+            [validation.encoded[row] for row in order],
+            objective.targets(validation.truth[order], kind),
+        ),
+        data_collator=Collate(cast("PreTrainedModel", model).config.pad_token_id),
+        compute_metrics=_validation_metrics(kind),
+        compute_loss_func=objective.step_loss(kind, batches.step),
+        callbacks=[watch, *([stop] if stop else [])],
+    )
+    trainer.batches = batches
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    before = checkpoint.newest(folder)
+    torch.manual_seed(settings.seed)
+    trainer.train(resume_from_checkpoint=str(before) if before else None)
+    return _finish(trainer, batches)
+
+
+def _finish(trainer: _DocumentTrainer, batches: EpochBatches) -> Fitted:
+    history = [dict(record) for record in trainer.state.log_history]
+    losses = [record["loss"] for record in history if "loss" in record]
+    if not np.isfinite(losses).all():
+        message = f"the training loss became {losses[-1]}; try a lower learning rate, or float32"
+        raise RunError(message)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    return Fitted(
+        model=model,
+        history=history,
+        best=float(trainer.state.best_metric or 0.0),
+        tokens=_tokens(batches, trainer.state.global_step),
+        steps=trainer.state.global_step,
+    )
+
+
+def _tokens(batches: EpochBatches, steps: int) -> int:
+    """Count the real tokens of the first so many steps, over all processes."""
+    total, epoch = 0, 0
+    while steps > 0:
+        batches.set_epoch(epoch)
+        taken = batches.steps()[:steps]
+        total += int(batches.lengths[taken].sum())
+        steps -= len(taken)
+        epoch += 1
+    return total
+
+
+def _validation_metrics(kind: Kind) -> Any:
+    """Score validation at the best global threshold."""
+
+    def measure(prediction: EvalPrediction) -> dict[str, float]:
+        logits = torch.from_numpy(np.asarray(prediction.predictions, dtype=np.float32))
+        scored = objective.scores(logits, kind).numpy()
+        aims = np.asarray(prediction.label_ids) > 0.5
+        truth = np.concatenate([~aims, aims], axis=1) if kind == "binary" else aims
+        cut = thresholds.choose(truth, scored, kind, 0.0)["global"]
+        found = classification.averages(truth, decide(scored, kind, cut))
+        losses = objective.document_losses(logits, torch.from_numpy(aims), kind)
+        return {
+            **{name: found[name] for name in ("micro-f1", "macro-f1")},
+            "bce": float(losses.mean()),
+        }
+
+    return measure
+
+
+def _arguments(settings: TrainingSettings, rate: float, folder: Path) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulation,
+        learning_rate=rate,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup,
+        weight_decay=settings.weight_decay,
+        adam_beta1=settings.beta1,
+        adam_beta2=settings.beta2,
+        max_grad_norm=settings.max_grad_norm,
+        bf16=uses_bfloat16(settings.precision),
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=None,
+        load_best_model_at_end=True,
+        metric_for_best_model=settings.metric,
+        greater_is_better=True,
+        logging_steps=LOGGING_STEPS,
+        logging_nan_inf_filter=False,
+        report_to=settings.report_to,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        dataloader_pin_memory=False,
+        restore_callback_states_from_checkpoint=True,
+        use_cpu=not torch.cuda.is_available(),
+        ddp_backend=_backend(),
+    )
+
+
+def _backend() -> str | None:
+    """Name what processes without a GPU talk through, if torchrun started several."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return "gloo" if several and not torch.cuda.is_available() else None

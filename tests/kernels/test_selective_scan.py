@@ -1,0 +1,294 @@
+"""The selective scan: every variant against the reference, and the properties of the recurrence."""
+
+import itertools
+import multiprocessing
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from longdoc.kernels import native_library, selective_scan
+from longdoc.kernels.selective_scan import blocked, choose, compiled, reference
+from tests import tolerances
+from tests.assertions import assert_close
+
+OPTIONAL = ("D", "z", "delta_bias", "initial_state")
+needs_native = pytest.mark.skipif(
+    native_library.load() is None, reason="the compiled kernels were not built on this machine"
+)
+VARIANTS = [blocked, pytest.param(compiled, marks=needs_native)]
+
+
+def inputs(b=2, d=20, l=37, n=5, g=None, seed=0):  # noqa: E741
+    """Draw every input, in float64."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    part = (b, n, l) if g is None else (b, g, n, l)
+    return {
+        "u": draw(b, d, l), "delta": draw(b, d, l) - 1, "A": -draw(d, n).exp(),
+        "B": draw(*part), "C": draw(*part), "D": draw(d), "z": draw(b, d, l),
+        "delta_bias": draw(d), "initial_state": draw(b, d, n),
+    }  # fmt: skip
+
+
+def outcome(scan, given, dtype, without=()):
+    """Run a scan; give output, last state and all gradients."""
+    leaves = {
+        name: value.detach().clone().to(dtype).requires_grad_()
+        for name, value in given.items()
+        if name not in without
+    }
+    y, last = scan(**leaves, delta_softplus=True, return_last_state=True)
+    weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
+    ends = torch.linspace(1, -1, last.numel(), dtype=last.dtype).view_as(last)
+    ((y * weights).sum() + (last * ends).sum()).backward()
+    return {"y": y.detach(), "last": last.detach(), **{k: v.grad for k, v in leaves.items()}}
+
+
+def assert_same_outcome(variant, given, without=()):
+    wanted = outcome(reference.selective_scan, given, torch.float64, without)
+    found = outcome(variant.selective_scan, given, torch.float32, without)
+    for name, value in wanted.items():
+        assert_close(found[name], value, tolerances.SCAN_FLOAT32, name)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("length", [1, 2, 3, 31, 32, 33, 63, 64, 65, 97])
+def test_output_last_state_and_every_gradient_equal_the_reference(variant, length):
+    assert_same_outcome(variant, inputs(l=length))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.slow
+def test_a_long_document_equals_the_reference(variant):
+    assert_same_outcome(variant, inputs(b=1, d=5, l=4097, n=3))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("d", "n", "g"), [(1, 1, 1), (16, 16, 2), (130, 16, 1), (140, 4, 2), (33, 7, 3)])
+def test_any_number_of_channels_states_and_groups(variant, d, n, g):
+    assert_same_outcome(variant, inputs(d=d, n=n, g=g, l=40))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "without", list(itertools.product(*(((), (name,)) for name in OPTIONAL)))
+)
+def test_every_optional_argument_on_and_off(variant, without):
+    assert_same_outcome(variant, inputs(l=34), {name for part in without for name in part})
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_without_softplus_the_step_is_delta_itself(variant):
+    given = {name: value.float() for name, value in inputs().items()}
+    given["delta"] = given["delta"].abs()
+    wanted = reference.selective_scan(**{k: v.double() for k, v in given.items()})
+    assert_close(variant.selective_scan(**given), wanted.float(), tolerances.SCAN_FLOAT32)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_transposed_expanded_and_sliced_inputs_give_the_same(variant):
+    given = {name: value.float() for name, value in inputs(d=16, l=40).items()}
+    wanted = variant.selective_scan(**given, delta_softplus=True)
+    odd = dict(given)
+    odd["u"] = given["u"].transpose(1, 2).contiguous().transpose(1, 2)
+    odd["delta"] = torch.cat([given["delta"], given["delta"]], dim=2)[:, :, :40]
+    odd["z"] = given["z"].repeat(1, 2, 1)[:, :16]
+    odd["A"] = given["A"].t().contiguous().t()
+    assert_close(variant.selective_scan(**odd, delta_softplus=True), wanted, 0.0)
+
+
+@pytest.mark.parametrize("variant", [reference, blocked])
+def test_gradients_are_those_of_the_function_in_float64(variant):
+    given = [value.requires_grad_() for value in inputs(b=1, d=3, l=5, n=2).values()]
+
+    def scan(u, delta, A, B, C, D, z, bias, state):
+        return variant.selective_scan(u, delta, A, B, C, D, z, bias, True, True, state)
+
+    assert torch.autograd.gradcheck(scan, given)
+
+
+def test_weights_that_do_not_vary_over_tokens():
+    given = inputs(d=6, n=4)
+    generator = torch.Generator().manual_seed(3)
+    given["B"], given["C"] = (
+        torch.randn(6, 4, generator=generator, dtype=torch.float64) for _ in range(2)
+    )
+    wanted = reference.selective_scan(**given)
+    assert_close(selective_scan(**given), wanted, tolerances.FLOAT64)
+
+
+@pytest.mark.parametrize("variant", [reference, *VARIANTS])
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(length=st.integers(2, 90), data=st.data())
+def test_cut_anywhere_and_continued_gives_the_same(variant, length, data):
+    cut = data.draw(st.integers(1, length - 1))
+    given = {name: value.float() for name, value in inputs(b=1, d=4, l=length, n=3).items()}
+    whole, last = variant.selective_scan(**given, delta_softplus=True, return_last_state=True)
+    state, parts = given["initial_state"], []
+    for piece in (slice(0, cut), slice(cut, length)):
+        now = {k: v[..., piece] if k in ("u", "delta", "B", "C", "z") else v for k, v in given.items()}
+        now["initial_state"] = state
+        y, state = variant.selective_scan(**now, delta_softplus=True, return_last_state=True)
+        parts.append(y)
+    assert_close(torch.cat(parts, dim=2), whole, tolerances.SCAN_FLOAT32, "output")
+    assert_close(state, last, tolerances.SCAN_FLOAT32, "state")
+
+
+@pytest.mark.parametrize("variant", [reference, *VARIANTS])
+def test_a_later_token_changes_no_earlier_output(variant):
+    given = {name: value.float() for name, value in inputs(l=50).items()}
+    before = variant.selective_scan(**given, delta_softplus=True)
+    given["u"] = given["u"].clone()
+    given["u"][:, :, 30:] += 5
+    after = variant.selective_scan(**given, delta_softplus=True)
+    assert torch.equal(after[:, :, :30], before[:, :, :30])
+    assert not torch.equal(after[:, :, 30:], before[:, :, 30:])
+
+
+@pytest.mark.parametrize("variant", [reference, *VARIANTS])
+def test_padding_with_step_zero_leaves_the_state_as_it_was(variant):
+    given = {name: value.float() for name, value in inputs(l=45).items()}
+    given.pop("delta_bias")
+    given["delta"] = given["delta"].abs()
+    given["delta"][:, :, 20:] = 0
+    _, last = variant.selective_scan(**given, return_last_state=True)
+    short = {k: v[..., :20] if k in ("u", "delta", "B", "C", "z") else v for k, v in given.items()}
+    _, wanted = variant.selective_scan(**short, return_last_state=True)
+    assert_close(last, wanted, 1e-6)
+
+
+@pytest.mark.parametrize("variant", [reference, *VARIANTS])
+def test_one_document_alone_equals_it_in_a_batch(variant):
+    given = {name: value.float() for name, value in inputs(b=3, l=40).items()}
+    whole = variant.selective_scan(**given, delta_softplus=True)
+    shared = ("A", "D", "delta_bias")
+    alone = {k: v if k in shared else v[1:2] for k, v in given.items()}
+    assert_close(variant.selective_scan(**alone, delta_softplus=True), whole[1:2], 1e-6)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("step", [1e-6, 1.0, 30.0, 1e3])
+@pytest.mark.parametrize("rate", [-1e-8, -1.0, -1e4])
+def test_extreme_steps_and_rates_stay_finite_and_right(variant, step, rate):
+    given = inputs(l=40)
+    given["delta"] = torch.full_like(given["delta"], step)
+    given["A"] = torch.full_like(given["A"], rate)
+    assert_same_outcome(variant, given)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_nan_and_infinity_pass_through_as_in_the_reference(variant, odd):
+    given = {name: value.float() for name, value in inputs(l=40).items()}
+    given["u"][0, 3, 17] = odd
+    wanted = reference.selective_scan(**given, delta_softplus=True)
+    found = variant.selective_scan(**given, delta_softplus=True)
+    assert torch.equal(torch.isfinite(found), torch.isfinite(wanted))
+
+
+@needs_native
+def test_results_do_not_depend_on_the_number_of_threads():
+    given = inputs(d=300, l=70)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(outcome(compiled.selective_scan, given, torch.float32))
+    finally:
+        torch.set_num_threads(before)
+    for name, value in found[0].items():
+        assert torch.equal(value, found[1][name]), name
+        assert torch.equal(value, found[2][name]), name
+
+
+@needs_native
+def test_every_vector_width_of_this_processor_equals_the_reference(monkeypatch):
+    widest = native_library.width()
+    for width in (4, 8, 16):
+        if width <= widest:
+            monkeypatch.setattr(native_library, "width", lambda width=width: width)
+            assert_same_outcome(compiled, inputs(d=37, l=70, n=16))
+
+
+@needs_native
+def test_the_python_mirror_of_the_native_structure_has_its_size():
+    library = native_library.load()
+    sizes = [library.longdoc_scan_sizes(which) for which in range(4)]
+    here = [compiled.CHUNK, compiled.RANGE, compiled.MOST_STATES]
+    assert sizes[:3] == here
+    import ctypes
+
+    assert sizes[3] == ctypes.sizeof(compiled.ScanArguments)
+
+
+def _scan_in_child(queue):
+    # torch's own operations hang in a forked child if they use threads, so they must not; the
+    # kernel starts two, as it would in a process of its own.
+    torch.set_num_threads(1)
+    torch.get_num_threads = lambda: 2
+    given = {name: value.float() for name, value in inputs(l=70).items()}
+    queue.put(selective_scan(**given, delta_softplus=True).sum().item())
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_scans_as_its_parent_does():
+    given = {name: value.float() for name, value in inputs(l=70).items()}
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    wanted = selective_scan(**given, delta_softplus=True).sum().item()
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_scan_in_child, args=(queue,))
+    child.start()
+    try:
+        assert queue.get(timeout=60) == pytest.approx(wanted, rel=1e-6)
+    finally:
+        child.join(timeout=10)
+        child.kill()
+        torch.set_num_threads(before)
+
+
+def test_bfloat16_in_gives_bfloat16_out_and_a_float32_state():
+    given = {name: value.bfloat16() for name, value in inputs(l=40).items()}
+    y, last = selective_scan(**given, delta_softplus=True, return_last_state=True)
+    exact = {name: value.double() for name, value in given.items()}
+    wanted = reference.selective_scan(**exact, delta_softplus=True)
+    assert (y.dtype, last.dtype) == (torch.bfloat16, torch.float32)
+    assert_close(y.double(), wanted, tolerances.BFLOAT16)
+
+
+def test_float64_in_gives_float64_out():
+    y, last = selective_scan(**inputs(), return_last_state=True)
+    assert (y.dtype, last.dtype) == (torch.float64, torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"u": torch.zeros(0, 20, 37)}, "none of them 0"),
+        ({"u": torch.zeros(2, 20, 0)}, "none of them 0"),
+        ({"delta": torch.zeros(2, 20, 36)}, "delta must have the shape of u"),
+        ({"A": torch.zeros(19, 5)}, r"A must have shape \(20, n\)"),
+        ({"B": torch.zeros(2, 4, 37)}, r"B must have shape \(2, 5, 37\)"),
+        ({"C": torch.zeros(2, 3, 5, 37)}, "with g dividing 20"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused_in_one_sentence(changed, message):
+    given = {name: value.float() for name, value in inputs().items()}
+    with pytest.raises(ValueError, match=message):
+        selective_scan(**{**given, **changed})
+
+
+def test_without_the_library_the_blocked_variant_runs(monkeypatch):
+    monkeypatch.setattr(native_library, "load", lambda: None)
+    monkeypatch.setattr(compiled, "selective_scan", None)
+    given = {name: value.float() for name, value in inputs().items()}
+    wanted = reference.selective_scan(**given)
+    assert_close(choose.selective_scan(**given), wanted, tolerances.SCAN_FLOAT32)
