@@ -5,6 +5,7 @@ member larger than ``LARGEST_MEMBER`` is read.
 """
 
 import hashlib
+import lzma
 import os
 import tarfile
 import zipfile
@@ -18,7 +19,7 @@ from longdoc.errors import DataError
 LARGEST_MEMBER = 64 * 2**20
 MOST_MEMBERS = 500_000
 ENDINGS = (".zip", ".tar.xz", ".tar.gz", ".tgz", ".tar.bz2", ".tar")
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, RuntimeError)
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, lzma.LZMAError, zlib.error, RuntimeError)
 
 
 def search_folders() -> list[Path]:

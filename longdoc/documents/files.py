@@ -164,7 +164,8 @@ def _split(where: str, row: Mapping[str, Any], fields: Fields, split: str | None
 def _text(where: str, row: Mapping[str, Any], field: str | None) -> tuple[str, ...]:
     names = [field] if field else [name for name in TEXT_FIELDS if name in row]
     if not names or names[0] not in row:
-        message = f"{where}: no text field {field or ''}; found {_names(row)}".replace("  ", " ")
+        wanted = f"field {field!r}" if field else "text field"
+        message = f"{where}: no {wanted}; found {_names(row)}"
         raise DataError(message)
     value = row[names[0]]
     parts = [value] if isinstance(value, str) else value

@@ -29,7 +29,15 @@ struct ScanArguments {
 };
 
 #if defined(__x86_64__)
+#include <immintrin.h>
 #define X86 1
+#endif
+
+// Whole loops over the states, so that these stay in registers.
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(enable)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
 #endif
 
 #ifdef X86

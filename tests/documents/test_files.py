@@ -1,0 +1,160 @@
+"""Own documents in every form, and one sentence for everything that can be wrong with them."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from longdoc.documents import files
+from longdoc.documents.files import Fields
+from longdoc.errors import DataError
+from tests.conftest import write_jsonl
+
+ROWS = [
+    {"id": "a", "split": "train", "text": "one", "labels": ["x", "y"]},
+    {"id": "b", "split": "train", "text": "two", "labels": []},
+    {"id": "c", "split": "dev", "text": ["three", "four"], "labels": ["y"]},
+    {"id": "d", "split": "test", "text": "five", "labels": ["x"]},
+]
+
+
+def test_json_lines_with_lists_are_multi_label(tmp_path):
+    corpus = files.load(write_jsonl(tmp_path / "d.jsonl", ROWS))
+    assert corpus.kind == "multi-label"
+    assert corpus.labels == ("x", "y")
+    assert [d.text for d in corpus.splits["validation"]] == ["three\nfour"]
+    assert corpus.truth(corpus.splits["train"]).tolist() == [[True, True], [False, False]]
+
+
+def test_parquet_reads_like_json_lines(tmp_path):
+    rows = [{**row, "text": "\n".join(row["text"]) if isinstance(row["text"], list) else row["text"]}
+            for row in ROWS]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "d.parquet")
+    corpus = files.load(tmp_path / "d.parquet")
+    assert corpus.truth(corpus.splits["train"]).tolist() == [[True, True], [False, False]]
+
+
+def test_csv_with_one_label_column_is_multi_class(tmp_path):
+    (tmp_path / "d.csv").write_text('text,label\n"a, with comma",p\nb,q\nc,r\n', encoding="utf-8")
+    corpus = files.load(tmp_path / "d.csv")
+    assert corpus.kind == "multi-class"
+    assert corpus.splits["train"][0].text == "a, with comma"
+
+
+def test_two_labels_are_binary_with_the_rarer_one_positive(tmp_path):
+    (tmp_path / "d.csv").write_text("text,label\na,yes\nb,no\nc,no\n", encoding="utf-8")
+    corpus = files.load(tmp_path / "d.csv")
+    assert (corpus.kind, corpus.labels) == ("binary", ("no", "yes"))
+
+
+def test_a_separator_splits_labels(tmp_path):
+    (tmp_path / "d.csv").write_text("text,label\na,p; q\nb,q\n", encoding="utf-8")
+    corpus = files.load(tmp_path / "d.csv", Fields(separator=";"))
+    assert corpus.kind == "multi-label"
+    assert corpus.splits["train"][0].labels == ("p", "q")
+
+
+@pytest.mark.parametrize("fields", [None, Fields(labels=("red", "blue"))])
+def test_columns_of_0_and_1_are_labels(tmp_path, fields):
+    (tmp_path / "d.csv").write_text("text,red,blue\na,1,0\nb,1,1\nc,0,0\n", encoding="utf-8")
+    corpus = files.load(tmp_path / "d.csv", fields)
+    assert corpus.labels == ("red", "blue")
+    assert [d.labels for d in corpus.splits["train"]] == [("red",), ("red", "blue"), ()]
+
+
+def test_columns_by_name(tmp_path):
+    row = {"body_en": "one", "themes": ["x"], "key": "k1", "part": "train"}
+    file = write_jsonl(tmp_path / "d.jsonl", [row, {**row, "key": "k2", "themes": ["y"]}])
+    corpus = files.load(file, Fields(text="body_en", labels=("themes",), id="key", split="part"))
+    assert [d.id for d in corpus.splits["train"]] == ["k1", "k2"]
+
+
+def test_a_folder_with_a_file_a_split(tmp_path):
+    for name, row in (("train", ROWS[0]), ("val", ROWS[2]), ("test", ROWS[3])):
+        write_jsonl(tmp_path / f"{name}.jsonl", [{k: v for k, v in row.items() if k != "split"}])
+    corpus = files.load(tmp_path)
+    assert {split: len(part) for split, part in corpus.splits.items()} == {
+        "train": 1, "validation": 1, "test": 1,
+    }  # fmt: skip
+
+
+def test_a_folder_with_a_file_a_document(tmp_path):
+    (tmp_path / "one.txt").write_text("first\n\nsecond", encoding="utf-8")
+    (tmp_path / "two.txt").write_text("third", encoding="utf-8")
+    (tmp_path / "labels.csv").write_text("file,label\none.txt,p\ntwo,q\n", encoding="utf-8")
+    corpus = files.load(tmp_path)
+    assert [d.paragraphs for d in corpus.splits["train"]] == [("first", "second"), ("third",)]
+
+
+def test_a_labels_file_cannot_reach_outside_its_folder(tmp_path):
+    (tmp_path / "secret.txt").write_text("secret", encoding="utf-8")
+    inside = tmp_path / "in"
+    inside.mkdir()
+    (inside / "labels.csv").write_text("file,label\n../secret.txt,p\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"labels.csv, line 2: field file: there is no"):
+        files.load(inside)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{not json", "line 2: not JSON"),
+        ("[1]", "line 2: expected a JSON object"),
+        ('{"labels": ["x"]}', "line 2: no text field; found labels"),
+        ('{"text": 5, "labels": ["x"]}', "line 2: field text must be text or a list of texts; got '5'"),
+        ('{"text": " ", "labels": ["x"]}', "line 2: field text is empty"),
+        ('{"text": "a"}', r"line 2: no label field \(labels, label\) and no 0/1 columns; found text"),
+        ('{"text": "a", "labels": [null]}', "line 2: field labels must be a label or a list of labels"),
+        ('{"text": "a", "labels": {}}', "line 2: field labels must be a label or a list of labels"),
+        ('{"text": "a", "labels": [], "split": "trian"}', "field split cannot be 'trian'; did you mean train"),
+    ],
+)
+def test_what_is_wrong_is_said_with_line_and_field(tmp_path, line, message):
+    file = tmp_path / "d.jsonl"
+    file.write_text(json.dumps(ROWS[0]) + "\n" + line + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=message) as caught:
+        files.load(file)
+    assert str(file) in str(caught.value)
+
+
+def test_csv_with_a_field_too_many(tmp_path):
+    (tmp_path / "d.csv").write_text("text,label\na,p\nb,q,r\n", encoding="utf-8")
+    with pytest.raises(DataError, match="line 3: expected 2 fields"):
+        files.load(tmp_path / "d.csv")
+
+
+def test_csv_that_is_not_utf_8(tmp_path):
+    (tmp_path / "d.csv").write_bytes(b"text,label\n\xff\xfe,p\n")
+    with pytest.raises(DataError, match="utf-8"):
+        files.load(tmp_path / "d.csv")
+
+
+def test_a_damaged_parquet_file(tmp_path):
+    (tmp_path / "d.parquet").write_bytes(b"PAR1 nonsense")
+    with pytest.raises(DataError, match="not a readable Parquet file"):
+        files.load(tmp_path / "d.parquet")
+
+
+def test_an_identifier_twice(tmp_path):
+    with pytest.raises(DataError, match="document id 'a' occurs twice"):
+        files.load(write_jsonl(tmp_path / "d.jsonl", [ROWS[0], ROWS[0]]))
+
+
+def test_another_kind_of_file(tmp_path):
+    (tmp_path / "d.docx").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"unknown kind of file; allowed: .jsonl"):
+        files.load(tmp_path / "d.docx")
+
+
+def test_a_line_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LONGEST_LINE", 20)
+    with pytest.raises(DataError, match="line 1: longer than 20 bytes"):
+        files.load(write_jsonl(tmp_path / "d.jsonl", ROWS))
+
+
+def test_texts_without_labels_for_prediction(tmp_path):
+    file = write_jsonl(tmp_path / "d.jsonl", [{"id": "q", "text": "a"}, {"text": "b"}])
+    (tmp_path / "plain.txt").write_text("c", encoding="utf-8")
+    read = [*files.read_texts(file), *files.read_texts(tmp_path / "plain.txt")]
+    assert [d.id for d in read] == ["q", f"{file}, line 2", "plain.txt"]

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from longdoc.documents import splits
+from longdoc.documents.document import Document
+from longdoc.documents.statistics import lengths
+from longdoc.errors import DataError
+from tests.conftest import made_corpus
+
+
+def test_splits_keep_labels_in_proportion_and_repeat():
+    documents = [Document(str(i), ("t",), ("rare",) if i % 20 == 0 else ("often",)) for i in range(200)]
+    train, test = splits.part_off(documents, 0.2, seed=1)
+    assert len(test) == 40
+    assert sum("rare" in d.labels for d in test) == 2
+    assert splits.part_off(documents, 0.2, seed=1) == (train, test)
+    assert splits.part_off(documents, 0.2, seed=2) != (train, test)
+
+
+def test_every_document_is_in_exactly_one_part():
+    documents = list(made_corpus().splits["train"])
+    first, second = splits.part_off(documents, 0.25, seed=0)
+    assert sorted(d.id for d in first + second) == sorted(d.id for d in documents)
+
+
+def test_too_few_documents_to_part_give_one_sentence():
+    with pytest.raises(DataError, match="cannot part 0.1 off 2 documents; too few"):
+        splits.part_off([Document("a", ("t",), ()), Document("b", ("t",), ())], 0.1, 0)
+
+
+def test_missing_splits_are_parted_off_training_and_noted(letters):
+    whole = letters.splits["train"] + letters.splits["validation"] + letters.splits["test"]
+    from longdoc.documents.document import make_corpus
+
+    corpus = splits.complete(make_corpus("x", "own", "multi-label", {"train": whole}), 0.1, 0.2, 0)
+    sizes = {split: len(part) for split, part in corpus.splits.items()}
+    assert sum(sizes.values()) == 100
+    assert abs(sizes["test"] - 20) <= 3  # sets of labels cannot be cut to the document
+    assert abs(sizes["validation"] - 8) <= 2
+    assert set(corpus.notes) == {"test_parted_off_training", "validation_parted_off_training"}
+
+
+def test_splits_that_are_there_stay(letters):
+    assert splits.complete(letters, 0.1, 0.2, 0).splits == letters.splits
+
+
+def test_groups_stay_together_and_large_ones_train():
+    documents = [
+        Document(f"{g}-{i}", ("t",), (f"l{g % 3}",), group=f"g{g}") for g in range(30) for i in range(3)
+    ] + [Document(f"big-{i}", ("t",), ("l0",), group="big") for i in range(25)]
+    shares = {"train": 0.7, "validation": 0.1, "test": 0.2}
+    parts = splits.split_groups(documents, shares, 0, large=20)
+    places = {d.group: name for name, part in parts.items() for d in part}
+    assert all(places[d.group] == name for name, part in parts.items() for d in part)
+    assert places["big"] == "train"
+    assert 0.1 < len(parts["test"]) / len(documents) < 0.3
+
+
+def test_lengths_count_documents_and_tokens_that_fit():
+    found = lengths([100, 600, 5000])
+    assert found.fitting[512] == (1 / 3, (100 + 512 + 512) / 5700)
+    assert found.quantiles[0.5] == 600
+    assert lengths(np.array([3])).quantiles[1.0] == 3

@@ -1,0 +1,188 @@
+"""Metrics against scikit-learn, on drawn inputs and on the corners."""
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+from statsmodels.stats.multitest import multipletests
+
+from longdoc.metrics import classification, ranking, significance, thresholds
+
+CORNERS = {
+    "drawn": (np.random.default_rng(0).random((60, 7)) < 0.3, np.random.default_rng(1).random((60, 7)) < 0.3),
+    "perfect": (np.eye(4, dtype=bool), np.eye(4, dtype=bool)),
+    "all wrong": (np.eye(4, dtype=bool), ~np.eye(4, dtype=bool)),
+    "one label never predicted": (np.array([[1, 1], [1, 0], [0, 1]], bool), np.array([[1, 0], [1, 0], [0, 0]], bool)),
+    "one label absent": (np.array([[1, 0], [1, 0]], bool), np.array([[1, 1], [0, 0]], bool)),
+    "one document": (np.array([[1, 0, 1]], bool), np.array([[1, 1, 0]], bool)),
+    "nothing anywhere": (np.zeros((3, 2), bool), np.zeros((3, 2), bool)),
+    "constant on unequal counts": (
+        np.stack([np.arange(100) >= 95, np.arange(100) < 95], 1), np.tile([False, True], (100, 1)),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CORNERS)
+@pytest.mark.parametrize("average", ["micro", "macro", "weighted"])
+def test_precision_recall_and_f1_equal_scikit_learn(name, average):
+    truth, decided = CORNERS[name]
+    found = classification.averages(truth, decided)
+    wanted = sk.precision_recall_fscore_support(truth, decided, average=average, zero_division=0)
+    for measure, value in zip(("precision", "recall", "f1"), wanted, strict=False):
+        assert found[f"{average}-{measure}"] == pytest.approx(value, abs=1e-12), measure
+
+
+@pytest.mark.parametrize("name", CORNERS)
+def test_both_accuracies_equal_scikit_learn(name):
+    truth, decided = CORNERS[name]
+    found = classification.averages(truth, decided)
+    assert found["hamming-accuracy"] == pytest.approx(1 - sk.hamming_loss(truth, decided))
+    assert found["strict-accuracy"] == pytest.approx(sk.accuracy_score(truth, decided))
+
+
+def test_a_constant_answer_on_unequal_counts_has_the_value_worked_out_by_hand():
+    found = classification.averages(*CORNERS["constant on unequal counts"])
+    assert found["micro-f1"] == pytest.approx(0.95)
+    assert found["macro-f1"] == pytest.approx((2 * 95 / (2 * 95 + 5)) / 2)
+
+
+def test_label_groups_follow_the_borders():
+    groups = classification.group_rows(np.array([100, 35, 34, 9, 8, 1]), head=35, tail=8)
+    assert {name: rows.tolist() for name, rows in groups.items()} == {
+        "head": [0, 1], "medium": [2, 3], "tail": [4, 5],
+    }  # fmt: skip
+
+
+def test_group_averages_equal_the_averages_of_their_columns():
+    truth, decided = CORNERS["drawn"]
+    counts = np.array([50, 40, 20, 10, 5, 3, 1])
+    found = classification.group_averages(truth, decided, counts, 35, 8)
+    wanted = classification.averages(truth[:, 4:], decided[:, 4:])
+    assert found["tail-macro-f1"] == pytest.approx(wanted["macro-f1"])
+    assert found["tail-micro-f1"] == pytest.approx(wanted["micro-f1"])
+
+
+def test_rankings_equal_scikit_learn():
+    generator = np.random.default_rng(3)
+    truth, scores = generator.random((50, 6)) < 0.3, generator.random((50, 6)).astype(np.float32)
+    truth[:, 5] = False
+    found = ranking.rankings(truth, scores)
+    rows = truth.any(1)
+    wanted = np.mean([sk.average_precision_score(truth[:, c], scores[:, c]) for c in range(5)])
+    assert found["map"] == pytest.approx(wanted)
+    assert found["lrap"] == pytest.approx(sk.label_ranking_average_precision_score(truth[rows], scores[rows]))
+    assert found["ndcg@3"] == pytest.approx(sk.ndcg_score(truth[rows], scores[rows], k=3))
+
+
+def test_r_precision_divides_by_the_smaller_of_k_and_the_true_labels():
+    truth = np.array([[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], bool)
+    scores = np.array([[4, 3, 1, 2], [1, 4, 3, 2], [1, 2, 3, 4]], np.float32)
+    assert ranking.r_precision_at(truth, scores, 1) == pytest.approx((1 + 0) / 2)
+    assert ranking.r_precision_at(truth, scores, 3) == pytest.approx((2 / 3 + 0) / 2)
+    assert ranking.r_precision_at(truth, scores, 4) == pytest.approx(1.0)
+
+
+def test_rankings_of_documents_without_labels_are_zero_not_nan():
+    assert ranking.rankings(np.zeros((3, 2), bool), np.ones((3, 2), np.float32)) == {"map": 0.0}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_threshold_is_the_best_of_all(seed):
+    generator = np.random.default_rng(seed)
+    truth = generator.random((30, 3)) < 0.3
+    scores = np.round(generator.random((30, 3)), 1).astype(np.float32)
+    found = thresholds.best_threshold(truth, scores)
+    tried = [sk.f1_score(truth.ravel(), (scores >= cut).ravel()) for cut in np.linspace(0, 1.05, 106)]
+    assert sk.f1_score(truth.ravel(), (scores >= found).ravel()) == pytest.approx(max(tried))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_binary_threshold_is_the_best_macro_f1_of_all(seed):
+    generator = np.random.default_rng(seed)
+    truth = generator.random(40) < 0.7
+    scores = np.round(generator.random(40), 1).astype(np.float32)
+    found = thresholds.best_binary_threshold(truth, scores)
+    tried = [sk.f1_score(truth, scores >= cut, average="macro", zero_division=0) for cut in np.linspace(0, 1.05, 106)]
+    assert sk.f1_score(truth, scores >= found, average="macro", zero_division=0) == pytest.approx(max(tried))
+
+
+def test_a_threshold_without_positives_is_one_half():
+    assert thresholds.best_threshold(np.zeros(4, bool), np.arange(4, dtype=np.float32)) == 0.5
+
+
+def test_rare_labels_are_drawn_towards_the_global_threshold():
+    generator = np.random.default_rng(0)
+    truth = np.zeros((200, 2), bool)
+    truth[:80, 0], truth[:1, 1] = True, True
+    scores = (0.1 + 0.5 * truth + 0.3 * generator.random((200, 2))).astype(np.float32)
+    scores[0, 1] = 0.95
+    cuts = thresholds.choose(truth, scores, "multi-label", 10.0)
+    free = thresholds.choose(truth, scores, "multi-label", 0.0)
+    overall = cuts["global"][1]
+    assert abs(cuts["per-label"][1] - overall) == pytest.approx(abs(free["per-label"][1] - overall) / 11)
+
+
+def test_every_mode_gives_a_threshold_a_label():
+    truth, scores = np.eye(3, dtype=bool), np.eye(3, dtype=np.float32)
+    for kind in ("multi-label", "multi-class"):
+        cuts = thresholds.choose(truth, scores, kind, 10.0)
+        assert {mode: len(values) for mode, values in cuts.items()} == dict.fromkeys(thresholds.MODES, 3)
+
+
+def test_resampled_f1_with_every_document_once_is_the_plain_one():
+    truth, decided = CORNERS["drawn"]
+    micro, macro = significance.resampled_f1(truth, decided, np.ones((1, 60), np.float32))
+    wanted = classification.averages(truth, decided)
+    assert micro[0] == pytest.approx(wanted["micro-f1"])
+    assert macro[0] == pytest.approx(wanted["macro-f1"])
+
+
+def test_resampled_f1_of_chosen_documents_is_theirs():
+    truth, decided = CORNERS["drawn"]
+    weights = np.zeros((1, 60), np.float32)
+    weights[0, [3, 3, 10]] = [2, 2, 1]
+    rows = [3, 3, 10]
+    micro, _ = significance.resampled_f1(truth, decided, weights)
+    assert micro[0] == pytest.approx(classification.averages(truth[rows], decided[rows])["micro-f1"])
+
+
+def test_equal_systems_do_not_differ_and_unequal_ones_do():
+    generator = np.random.default_rng(0)
+    truth = generator.random((300, 5)) < 0.4
+    good, bad = truth ^ (generator.random(truth.shape) < 0.1), truth ^ (generator.random(truth.shape) < 0.3)
+    alike = truth ^ (generator.random(truth.shape) < 0.1)
+    weights = significance.document_weights(300, 2000, seed=1)
+    resampled = [significance.resampled_f1(truth, d, weights)[0] for d in (good, bad, alike)]
+    plain = [classification.averages(truth, d)["micro-f1"] for d in (good, bad, alike)]
+    better = significance.compare(plain[0] - plain[1], resampled[0], resampled[1])
+    same = significance.compare(plain[0] - plain[2], resampled[0], resampled[2])
+    assert better.p < 0.01
+    assert better.low > 0
+    assert same.p > 0.05
+    itself = significance.compare(0.0, resampled[0], resampled[0])
+    assert itself.p == 1.0
+
+
+def test_under_the_null_hypothesis_p_is_rarely_small():
+    generator = np.random.default_rng(5)
+    small = 0
+    for _ in range(60):
+        truth = generator.random((120, 3)) < 0.4
+        pair = [truth ^ (generator.random(truth.shape) < 0.2) for _ in range(2)]
+        weights = significance.document_weights(120, 400, seed=int(generator.integers(1e6)))
+        resampled = [significance.resampled_f1(truth, d, weights)[0] for d in pair]
+        plain = [classification.averages(truth, d)["micro-f1"] for d in pair]
+        small += significance.compare(plain[0] - plain[1], *resampled).p < 0.05
+    assert small <= 8  # 5 % of 60 is 3; more than 8 has a chance below 1 %
+
+
+@pytest.mark.parametrize("values", [[0.01, 0.04, 0.03], [0.5], [0.001, 0.001, 0.9, 0.04, 0.02]])
+def test_holm_equals_statsmodels(values):
+    wanted = multipletests(values, method="holm")[1]
+    assert significance.holm(values) == pytest.approx(wanted.tolist())
+
+
+def test_seeds_are_drawn_with_the_documents():
+    two = [np.zeros(4000), np.ones(4000)]
+    found = significance.mean_over_seeds(two, seed=0)
+    assert {0.0, 0.5, 1.0} == set(np.unique(found))
+    assert found.mean() == pytest.approx(0.5, abs=0.03)
