@@ -11,7 +11,6 @@ import pytest
 import torch
 import transformers
 
-
 from longdoc.documents.document import Corpus, Document, make_corpus
 
 ROOT = Path(__file__).parent.parent
@@ -45,7 +44,7 @@ def letters() -> Corpus:
     return files.load(ROOT / "examples" / "letters.jsonl")
 
 
-WORDS = "river stone cloud bread lamp forest coin salt wheel glass".split()
+WORDS = ["river", "stone", "cloud", "bread", "lamp", "forest", "coin", "salt", "wheel", "glass"]
 
 
 def made_corpus(kind: str = "multi-label", documents: int = 48, seed: int = 0) -> Corpus:
@@ -66,14 +65,16 @@ def made_corpus(kind: str = "multi-label", documents: int = 48, seed: int = 0) -
     return make_corpus("made", "words", kind, splits, labels=names)
 
 
-def run_command(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
+def run_command(
+    *arguments: str, cwd: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess:
     """Run the real command line in a process of its own."""
     return subprocess.run(
         [sys.executable, "-c", "import _longdoc_command as c; c.main()", *arguments],
         capture_output=True,
         text=True,
         cwd=cwd,
-        env={**os.environ, **environment},
+        env={**os.environ, "COLUMNS": "160", **environment},
         timeout=300,
         check=False,
     )

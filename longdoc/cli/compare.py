@@ -13,6 +13,7 @@ from longdoc.cli.progress import shown
 from longdoc.experiments import compare as comparing
 from longdoc.experiments import plan as plans
 from longdoc.experiments.compare import Comparison
+from longdoc.report.markdown import render
 from longdoc.report.sections.answer import answer
 
 
@@ -20,6 +21,9 @@ def compare(
     plan: Annotated[str, Parameter(help="YAML file with systems and seeds")],
     *,
     output: Annotated[str, Parameter(help="Folder in which the plan gets a folder")] = "runs",
+    markdown: Annotated[
+        bool, Parameter(help="Print the comparison as Markdown", negative=())
+    ] = False,
 ) -> None:
     """Train and compare every system of a plan, and write a report.
 
@@ -32,6 +36,9 @@ def compare(
     with shown() as progress:
         comparison = comparing.execute(read, output, progress)
     page = api.write_report(comparison, Path(output) / read.about.name / "report.html")
+    if markdown:
+        print(render(comparison))
+        return
     print_comparison(comparison)
     print(f"report: {page}")
 

@@ -19,7 +19,15 @@ from longdoc.errors import DataError
 LARGEST_MEMBER = 64 * 2**20
 MOST_MEMBERS = 500_000
 ENDINGS = (".zip", ".tar.xz", ".tar.gz", ".tgz", ".tar.bz2", ".tar")
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, lzma.LZMAError, zlib.error, RuntimeError)
+DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    EOFError,
+    OSError,
+    lzma.LZMAError,
+    zlib.error,
+    RuntimeError,
+)
 
 
 def search_folders() -> list[Path]:

@@ -5,6 +5,7 @@ would give an answer away (``os.`` and the names modules are bound to) are maske
 """
 
 import ast
+import functools
 import io
 import platform
 import re
@@ -65,7 +66,7 @@ def load(
     Raises:
         DataError: The standard library's source is not on this machine.
     """
-    sources = list(_sources())
+    sources = _all_sources()
     if not sources:
         message = f"python-imports: no Python source below {sysconfig.get_paths()['stdlib']}"
         raise DataError(message)
@@ -103,6 +104,12 @@ def _folder(package: str) -> Path:
 
 def _project(package: str) -> str:
     return {"sklearn": "scikit-learn"}.get(package, package)
+
+
+@functools.cache
+def _all_sources() -> tuple[Source, ...]:
+    """Read every source once in a process; parsing takes most of the time."""
+    return tuple(_sources())
 
 
 def _sources() -> Iterator[Source]:

@@ -33,7 +33,9 @@ NEO = GPTNeoConfig(
     attention_types=[[["global", "local"], 1]], num_labels=3, pad_token_id=0, bos_token_id=1, eos_token_id=1,
 )  # fmt: skip
 BERT = BertConfig(**SIZE, num_attention_heads=2, intermediate_size=32, num_labels=3)
-LLAMA = LlamaConfig(**SIZE, num_attention_heads=2, intermediate_size=32, num_labels=3, pad_token_id=0)
+LLAMA = LlamaConfig(
+    **SIZE, num_attention_heads=2, intermediate_size=32, num_labels=3, pad_token_id=0
+)
 FAMILIES = {
     "mamba": lambda: MambaForSequenceClassification(MAMBA),
     "gpt-neo": lambda: GPTNeoForSequenceClassification(NEO),
@@ -145,7 +147,10 @@ def test_adapters_are_saved_in_pefts_format_and_come_back(tmp_path):
     base.save_pretrained(tmp_path / "base")
     adapted = shaken(add_lora(base, rank=4))
     adapted.save_pretrained(tmp_path / "adapter")
-    assert {f.name for f in (tmp_path / "adapter").iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
+    assert {f.name for f in (tmp_path / "adapter").iterdir()} >= {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
     fresh = MambaForSequenceClassification.from_pretrained(tmp_path / "base")
     again = lora.load_lora(fresh, tmp_path / "adapter").eval()
     with torch.no_grad():
@@ -166,7 +171,9 @@ def test_a_dead_adapter_is_refused():
         def forward(self, **batch):
             return self.inner(**batch)
 
-    with pytest.raises(RunError, match="1 of 1 adapter tensors have no effect on the result: unused_lora_A"):
+    with pytest.raises(
+        RunError, match="1 of 1 adapter tensors have no effect on the result: unused_lora_A"
+    ):
         lora.check_alive(Deaf(), BATCH)
 
 
@@ -204,7 +211,8 @@ def test_numbers_out_of_range_are_refused(changed, message):
 
 
 @pytest.mark.parametrize(
-    ("preset", "trained"), [("none", 1.0), ("head-only", 0.01), ("e5-mistral", 0.9), ("original-notes", 0.9)]
+    ("preset", "trained"),
+    [("none", 1.0), ("head-only", 0.01), ("e5-mistral", 0.9), ("original-notes", 0.9)],
 )
 def test_presets_train_what_they_say(preset, trained):
     adapted = lora.apply(FAMILIES["mamba"](), AdapterSettings(preset=preset), from_random=True)
@@ -222,9 +230,17 @@ def test_presets_train_what_they_say(preset, trained):
 
 @pytest.mark.parametrize("field", ["rank", "alpha", "dropout", "target_modules", "rank_stabilised"])
 def test_each_setting_changes_something(field):
-    other = {"rank": 3, "alpha": 5.0, "dropout": 0.5, "target_modules": ("in_proj",), "rank_stabilised": True}
+    other = {
+        "rank": 3,
+        "alpha": 5.0,
+        "dropout": 0.5,
+        "target_modules": ("in_proj",),
+        "rank_stabilised": True,
+    }
     made = [
-        lora.apply(FAMILIES["mamba"](), AdapterSettings(preset="e5-mistral", **changed), from_random=False)
+        lora.apply(
+            FAMILIES["mamba"](), AdapterSettings(preset="e5-mistral", **changed), from_random=False
+        )
         for changed in ({}, {field: other[field]})
     ]
     configs = [model.peft_config["default"].to_dict() for model in made]

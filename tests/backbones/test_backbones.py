@@ -31,7 +31,9 @@ def tokenizer():
 
 def made(name, tokenizer, kind="multi-label", labels=("a", "b", "c"), max_tokens=64, seed=0):
     settings = BackboneSettings(name=name)
-    return build(settings, tokenizer, labels=labels, kind=kind, max_tokens=max_tokens, seed=seed).model.eval()
+    return build(
+        settings, tokenizer, labels=labels, kind=kind, max_tokens=max_tokens, seed=seed
+    ).model.eval()
 
 
 def batch(seed=0, lengths=(9, 20)):
@@ -63,7 +65,9 @@ def test_a_document_alone_equals_it_in_a_batch_with_padding(name, tokenizer):
     model, both = made(name, tokenizer), batch()
     with torch.no_grad():
         together = model(**both).logits
-        alone = model(input_ids=both["input_ids"][:1, :9], attention_mask=both["attention_mask"][:1, :9])
+        alone = model(
+            input_ids=both["input_ids"][:1, :9], attention_mask=both["attention_mask"][:1, :9]
+        )
     assert_close(together[:1], alone.logits, tolerances.MODEL_FLOAT32)
 
 
@@ -251,7 +255,9 @@ def test_an_unknown_backbone_names_the_nearest():
 
 def test_a_checkpoint_without_a_hub_says_what_to_do(tokenizer, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(MissingPartError, match=r"state-spaces/mamba-130m-hf is neither in the local cache"):
+    with pytest.raises(
+        MissingPartError, match=r"state-spaces/mamba-130m-hf is neither in the local cache"
+    ):
         made("mamba-130m", tokenizer)
 
 

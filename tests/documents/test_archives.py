@@ -45,7 +45,9 @@ def test_folder_zip_and_tar_are_read_the_same_way(tmp_path, pack):
     assert archives.checksum(found) == archives.checksum([("a.json", b"one"), ("b.json", b"two")])
 
 
-@pytest.mark.parametrize("name", ["../evil.json", "/etc/evil.json", "a/../../evil.json", "..\\e.json"])
+@pytest.mark.parametrize(
+    "name", ["../evil.json", "/etc/evil.json", "a/../../evil.json", "..\\e.json"]
+)
 def test_a_member_that_points_outside_is_refused(tmp_path, name):
     file = tmp_path / "bad.zip"
     with zipfile.ZipFile(file, "w") as archive:

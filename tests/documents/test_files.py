@@ -102,12 +102,24 @@ def test_a_labels_file_cannot_reach_outside_its_folder(tmp_path):
         ("{not json", "line 2: not JSON"),
         ("[1]", "line 2: expected a JSON object"),
         ('{"labels": ["x"]}', "line 2: no text field; found labels"),
-        ('{"text": 5, "labels": ["x"]}', "line 2: field text must be text or a list of texts; got '5'"),
+        (
+            '{"text": 5, "labels": ["x"]}',
+            "line 2: field text must be text or a list of texts; got '5'",
+        ),
         ('{"text": " ", "labels": ["x"]}', "line 2: field text is empty"),
-        ('{"text": "a"}', r"line 2: no label field \(labels, label\) and no 0/1 columns; found text"),
-        ('{"text": "a", "labels": [null]}', "line 2: field labels must be a label or a list of labels"),
+        (
+            '{"text": "a"}',
+            r"line 2: no label field \(labels, label\) and no 0/1 columns; found text",
+        ),
+        (
+            '{"text": "a", "labels": [null]}',
+            "line 2: field labels must be a label or a list of labels",
+        ),
         ('{"text": "a", "labels": {}}', "line 2: field labels must be a label or a list of labels"),
-        ('{"text": "a", "labels": [], "split": "trian"}', "field split cannot be 'trian'; did you mean train"),
+        (
+            '{"text": "a", "labels": [], "split": "trian"}',
+            "field split cannot be 'trian'; did you mean train",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_with_line_and_field(tmp_path, line, message):

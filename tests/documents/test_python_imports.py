@@ -25,8 +25,12 @@ def test_it_is_long_multi_label_and_long_tailed(corpus):
 
 
 def test_no_import_statement_is_left(corpus):
-    left = re.compile(r"^\s*(import [A-Za-z_][\w.]*( as \w+)?|from [.\w]+ import \w+)\s*$", re.MULTILINE)
-    found = [d.id for part in corpus.splits.values() for d in part if _outside_strings(left, d.text)]
+    left = re.compile(
+        r"^\s*(import [A-Za-z_][\w.]*( as \w+)?|from [.\w]+ import \w+)\s*$", re.MULTILINE
+    )
+    found = [
+        d.id for part in corpus.splits.values() for d in part if _outside_strings(left, d.text)
+    ]
     assert len(found) <= 2, found
 
 
@@ -80,7 +84,10 @@ def test_the_versions_it_came_from_are_recorded(corpus):
     [
         ("import os\n", "\n"),
         ("import os; x = 1\n", "; x = 1\n"),
-        ("try:\n    import a\nexcept ImportError:\n    a = None\n", "try:\n    \nexcept ImportError:\n    a = None\n"),
+        (
+            "try:\n    import a\nexcept ImportError:\n    a = None\n",
+            "try:\n    \nexcept ImportError:\n    a = None\n",
+        ),
         ("from a import (\n    b,\n    c,\n)\ny = 'é'\n", "\ny = 'é'\n"),
         ("s = 'ü'; import a\n", "s = 'ü'; \n"),
     ],

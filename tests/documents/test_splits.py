@@ -9,7 +9,9 @@ from tests.conftest import made_corpus
 
 
 def test_splits_keep_labels_in_proportion_and_repeat():
-    documents = [Document(str(i), ("t",), ("rare",) if i % 20 == 0 else ("often",)) for i in range(200)]
+    documents = [
+        Document(str(i), ("t",), ("rare",) if i % 20 == 0 else ("often",)) for i in range(200)
+    ]
     train, test = splits.part_off(documents, 0.2, seed=1)
     assert len(test) == 40
     assert sum("rare" in d.labels for d in test) == 2
@@ -46,7 +48,9 @@ def test_splits_that_are_there_stay(letters):
 
 def test_groups_stay_together_and_large_ones_train():
     documents = [
-        Document(f"{g}-{i}", ("t",), (f"l{g % 3}",), group=f"g{g}") for g in range(30) for i in range(3)
+        Document(f"{g}-{i}", ("t",), (f"l{g % 3}",), group=f"g{g}")
+        for g in range(30)
+        for i in range(3)
     ] + [Document(f"big-{i}", ("t",), ("l0",), group="big") for i in range(25)]
     shares = {"train": 0.7, "validation": 0.1, "test": 0.2}
     parts = splits.split_groups(documents, shares, 0, large=20)

@@ -69,15 +69,15 @@ def test_a_long_document_equals_the_reference(variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize(("d", "n", "g"), [(1, 1, 1), (16, 16, 2), (130, 16, 1), (140, 4, 2), (33, 7, 3)])
+@pytest.mark.parametrize(
+    ("d", "n", "g"), [(1, 1, 1), (16, 16, 2), (130, 16, 1), (140, 4, 2), (33, 7, 3)]
+)
 def test_any_number_of_channels_states_and_groups(variant, d, n, g):
     assert_same_outcome(variant, inputs(d=d, n=n, g=g, l=40))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize(
-    "without", list(itertools.product(*(((), (name,)) for name in OPTIONAL)))
-)
+@pytest.mark.parametrize("without", list(itertools.product(*(((), (name,)) for name in OPTIONAL))))
 def test_every_optional_argument_on_and_off(variant, without):
     assert_same_outcome(variant, inputs(l=34), {name for part in without for name in part})
 
@@ -131,7 +131,9 @@ def test_cut_anywhere_and_continued_gives_the_same(variant, length, data):
     whole, last = variant.selective_scan(**given, delta_softplus=True, return_last_state=True)
     state, parts = given["initial_state"], []
     for piece in (slice(0, cut), slice(cut, length)):
-        now = {k: v[..., piece] if k in ("u", "delta", "B", "C", "z") else v for k, v in given.items()}
+        now = {
+            k: v[..., piece] if k in ("u", "delta", "B", "C", "z") else v for k, v in given.items()
+        }
         now["initial_state"] = state
         y, state = variant.selective_scan(**now, delta_softplus=True, return_last_state=True)
         parts.append(y)

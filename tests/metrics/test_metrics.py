@@ -69,7 +69,9 @@ def test_rankings_equal_scikit_learn():
     rows = truth.any(1)
     wanted = np.mean([sk.average_precision_score(truth[:, c], scores[:, c]) for c in range(5)])
     assert found["map"] == pytest.approx(wanted)
-    assert found["lrap"] == pytest.approx(sk.label_ranking_average_precision_score(truth[rows], scores[rows]))
+    assert found["lrap"] == pytest.approx(
+        sk.label_ranking_average_precision_score(truth[rows], scores[rows])
+    )
     assert found["ndcg@3"] == pytest.approx(sk.ndcg_score(truth[rows], scores[rows], k=3))
 
 
@@ -91,7 +93,9 @@ def test_the_best_threshold_is_the_best_of_all(seed):
     truth = generator.random((30, 3)) < 0.3
     scores = np.round(generator.random((30, 3)), 1).astype(np.float32)
     found = thresholds.best_threshold(truth, scores)
-    tried = [sk.f1_score(truth.ravel(), (scores >= cut).ravel()) for cut in np.linspace(0, 1.05, 106)]
+    tried = [
+        sk.f1_score(truth.ravel(), (scores >= cut).ravel()) for cut in np.linspace(0, 1.05, 106)
+    ]
     assert sk.f1_score(truth.ravel(), (scores >= found).ravel()) == pytest.approx(max(tried))
 
 
@@ -101,8 +105,13 @@ def test_the_best_binary_threshold_is_the_best_macro_f1_of_all(seed):
     truth = generator.random(40) < 0.7
     scores = np.round(generator.random(40), 1).astype(np.float32)
     found = thresholds.best_binary_threshold(truth, scores)
-    tried = [sk.f1_score(truth, scores >= cut, average="macro", zero_division=0) for cut in np.linspace(0, 1.05, 106)]
-    assert sk.f1_score(truth, scores >= found, average="macro", zero_division=0) == pytest.approx(max(tried))
+    tried = [
+        sk.f1_score(truth, scores >= cut, average="macro", zero_division=0)
+        for cut in np.linspace(0, 1.05, 106)
+    ]
+    assert sk.f1_score(truth, scores >= found, average="macro", zero_division=0) == pytest.approx(
+        max(tried)
+    )
 
 
 def test_a_threshold_without_positives_is_one_half():
@@ -118,14 +127,18 @@ def test_rare_labels_are_drawn_towards_the_global_threshold():
     cuts = thresholds.choose(truth, scores, "multi-label", 10.0)
     free = thresholds.choose(truth, scores, "multi-label", 0.0)
     overall = cuts["global"][1]
-    assert abs(cuts["per-label"][1] - overall) == pytest.approx(abs(free["per-label"][1] - overall) / 11)
+    assert abs(cuts["per-label"][1] - overall) == pytest.approx(
+        abs(free["per-label"][1] - overall) / 11
+    )
 
 
 def test_every_mode_gives_a_threshold_a_label():
     truth, scores = np.eye(3, dtype=bool), np.eye(3, dtype=np.float32)
     for kind in ("multi-label", "multi-class"):
         cuts = thresholds.choose(truth, scores, kind, 10.0)
-        assert {mode: len(values) for mode, values in cuts.items()} == dict.fromkeys(thresholds.MODES, 3)
+        assert {mode: len(values) for mode, values in cuts.items()} == dict.fromkeys(
+            thresholds.MODES, 3
+        )
 
 
 def test_resampled_f1_with_every_document_once_is_the_plain_one():
@@ -142,13 +155,18 @@ def test_resampled_f1_of_chosen_documents_is_theirs():
     weights[0, [3, 3, 10]] = [2, 2, 1]
     rows = [3, 3, 10]
     micro, _ = significance.resampled_f1(truth, decided, weights)
-    assert micro[0] == pytest.approx(classification.averages(truth[rows], decided[rows])["micro-f1"])
+    assert micro[0] == pytest.approx(
+        classification.averages(truth[rows], decided[rows])["micro-f1"]
+    )
 
 
 def test_equal_systems_do_not_differ_and_unequal_ones_do():
     generator = np.random.default_rng(0)
     truth = generator.random((300, 5)) < 0.4
-    good, bad = truth ^ (generator.random(truth.shape) < 0.1), truth ^ (generator.random(truth.shape) < 0.3)
+    good, bad = (
+        truth ^ (generator.random(truth.shape) < 0.1),
+        truth ^ (generator.random(truth.shape) < 0.3),
+    )
     alike = truth ^ (generator.random(truth.shape) < 0.1)
     weights = significance.document_weights(300, 2000, seed=1)
     resampled = [significance.resampled_f1(truth, d, weights)[0] for d in (good, bad, alike)]

@@ -109,7 +109,9 @@ def test_fewer_documents_than_a_step_fill_it():
 
 def test_grouping_by_length_saves_padding():
     def padding(sampler):
-        return sum(max(LENGTHS[d] for d in b) * len(b) - sum(LENGTHS[d] for d in b) for b in sampler)
+        return sum(
+            max(LENGTHS[d] for d in b) * len(b) - sum(LENGTHS[d] for d in b) for b in sampler
+        )
 
     assert padding(EpochBatches(LENGTHS, 8)) < 0.6 * padding(EpochBatches(LENGTHS, 8, group=False))
 

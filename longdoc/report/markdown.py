@@ -1,0 +1,68 @@
+"""A comparison as Markdown, for pages of results that are written by the code."""
+
+from longdoc.experiments.compare import Comparison
+from longdoc.report.sections.answer import answer
+from longdoc.report.sections.scores import spread
+
+COSTS = (
+    ("trainable_parameters", "trained parameters, M", 1e6, 2),
+    ("train_seconds", "training, min", 60.0, 1),
+    ("train_tokens_per_second", "tokens/s", 1.0, 0),
+    ("peak_bytes", "peak, GB", 1e9, 2),
+)
+
+
+def render(comparison: Comparison) -> str:
+    """Write question, answer, scores, costs, what did not run, and where the numbers come from."""
+    first = comparison.best().runs[0]
+    documents = ", ".join(f"{split} {n}" for split, n in first.data["documents"].items())
+    lines = [
+        f"## {comparison.about.name}: {first.data['dataset']} {first.data['task']}",
+        "",
+        comparison.about.question,
+        "",
+        f"**{answer(comparison)}**",
+        "",
+        f"Documents: {documents}; labels: {len(first.data['labels'])}; digest "
+        f"`{first.data['digest'][:16]}`. Thresholds chosen on validation.",
+        "",
+        *_table(comparison),
+        "",
+        *_pairs(comparison),
+    ]
+    for name, reason in comparison.failures.items():
+        lines.append(f"- not run: {name}: {reason}")
+    about = first.environment
+    lines += [
+        "",
+        f"Made by `{comparison.command}` at commit `{about['commit']}` on {about['processor']}, "
+        f"{about['threads']} threads, {about['precision']}; {about['selective_scan']}; "
+        f"torch {about['packages']['torch']}, transformers {about['packages']['transformers']}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _table(comparison: Comparison) -> list[str]:
+    mode = comparison.mode
+    headers = ["system", "seeds", f"micro-F1 ({mode})", "95 %", f"macro-F1 ({mode})", "95 %",
+               "micro / macro at 0.5", "micro / macro global", *(title for _, title, _, _ in COSTS)]  # fmt: skip
+    lines = ["| " + " | ".join(headers) + " |", "|" + "---|" * len(headers)]
+    for system in comparison.systems:
+        cells = [system.name, str(len(system.runs))]
+        for metric in ("micro-f1", "macro-f1"):
+            low, high = system.intervals[metric]
+            cells += [spread(system, metric, mode), f"{low:.3f} to {high:.3f}"]
+        for other in ("fixed", "global"):
+            both = (f"{system.mean(metric, other):.3f}" for metric in ("micro-f1", "macro-f1"))
+            cells.append(" / ".join(both))
+        for name, _, scale, digits in COSTS:
+            value = system.cost(name)
+            cells.append("" if value is None else f"{value / scale:.{digits}f}")
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return lines
+
+
+def _pairs(comparison: Comparison) -> list[str]:
+    wanted = [pair for pair in comparison.pairs if pair.metric == comparison.about.metric]
+    return [f"- {pair.sentence()}" for pair in wanted]

@@ -1,0 +1,168 @@
+"""The real command line in processes of its own."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+
+from tests.conftest import run_command
+
+TINY = (
+    "--data.dataset", "examples/letters.jsonl", "--tokens.max-tokens", "32", "--tokens.vocabulary", "400",
+    "--training.epochs", "1",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    root = tmp_path_factory.mktemp("cli")
+    done = run_command("train", *TINY, "--output", str(root), LONGDOC_CACHE=str(root / "cache"))
+    assert done.returncode == 0, done.stderr
+    return re.search(r"run folder: (\S+)", done.stdout)[1]
+
+
+def test_help_shows_every_verb_with_an_example():
+    done = run_command("--help")
+    shown = " ".join(re.sub("[│╭╮╰╯─]", " ", done.stdout).split())
+    for verb in (
+        "datasets",
+        "train",
+        "predict",
+        "evaluate",
+        "compare",
+        "report",
+        "explain",
+        "doctor",
+    ):
+        assert f"longdoc {verb}" in shown, verb
+
+
+def test_train_shows_settings_with_their_sources_in_its_help():
+    done = run_command("train", "--help", COLUMNS="200")
+    assert "--adapter.rank" in done.stdout
+    assert "Wang et al. 2024" in done.stdout
+
+
+def test_predict_gives_a_line_a_document(trained, tmp_path):
+    (tmp_path / "new.jsonl").write_text(
+        '{"id": "q", "text": "The lift is broken"}\n{"text": "b"}\n'
+    )
+    (tmp_path / "plain.txt").write_text("I want my money back")
+    done = run_command("predict", trained, str(tmp_path / "new.jsonl"), str(tmp_path / "plain.txt"))
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["id"] for row in rows][::2] == ["q", "plain.txt"]
+    for row in rows:
+        for entry in row["labels"]:
+            assert set(entry) == {"label", "score", "decision"}
+            assert isinstance(entry["decision"], bool)
+            assert 0 <= entry["score"] <= 1
+
+
+def test_evaluate_computes_anew_what_the_run_recorded(trained):
+    done = run_command("evaluate", trained, "--format", "json", "--labels")
+    found = json.loads(done.stdout)
+    with open(f"{trained}/metrics.json", encoding="utf-8") as stream:
+        kept = json.load(stream)
+    assert found["metrics"] == kept["splits"]["test"]
+    assert found["labels"] == kept["labels"]
+
+
+def test_report_is_made_of_run_folders_alone(trained, tmp_path):
+    done = run_command("report", trained, "--output", str(tmp_path / "r.html"))
+    assert done.returncode == 0, done.stderr
+    assert "longdoc report" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_compare_with_a_plan_writes_table_and_report(tmp_path):
+    (tmp_path / "p.yaml").write_text(
+        "name: p\nseeds: [0]\nbaselines: false\nresamples: 100\n"
+        "settings: {data: {dataset: examples/letters.jsonl}}\n"
+        "systems:\n  - {name: svm, baseline: {name: tfidf-svm}}\n  - {name: maj, baseline: {name: majority}}\n"
+    )
+    done = run_command("compare", str(tmp_path / "p.yaml"), "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "svm has the highest macro-F1" in " ".join(done.stdout.split())
+    assert (tmp_path / "p" / "report.html").exists()
+    assert (tmp_path / "p" / "comparison.json").exists()
+
+
+def test_labels_as_json_csv_and_table(tmp_path):
+    done = run_command("datasets", "labels", "examples/letters.jsonl", "--format", "json")
+    found = json.loads(done.stdout)
+    assert set(found) == {"dataset", "task", "splits"}
+    assert found["splits"]["train"]["documents"] == 60
+    counts = list(found["splits"]["train"]["labels"].values())
+    assert counts == sorted(counts, reverse=True)
+    done = run_command("datasets", "labels", "examples/letters.jsonl", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert int(rows[0]["documents"]) == counts[0]
+    assert float(rows[0]["share"]) == pytest.approx(counts[0] / 60, abs=1e-6)
+    assert "labels a document" in run_command("datasets", "labels", "examples/letters.jsonl").stdout
+
+
+def test_lengths_in_words_and_in_tokens(tmp_path):
+    done = run_command("datasets", "lengths", "examples/letters.jsonl", "--format", "json")
+    found = json.loads(done.stdout)["train"]
+    assert found["fitting"]["512"] == {"documents": 1.0, "tokens": 1.0}
+    tokens = run_command(
+        "datasets",
+        "lengths",
+        "examples/letters.jsonl",
+        "--tokenizer",
+        "mamba-mini",
+        LONGDOC_CACHE=str(tmp_path),
+    )
+    assert "tokens that fit" in tokens.stdout, tokens.stderr
+
+
+def test_datasets_lists_and_shows_cards():
+    assert "echr-acl2019" in run_command("datasets").stdout
+    shown = run_command("datasets", "show", "reuters-21578").stdout
+    for part in ("licence", "address", "checksum", "train 7770", "validation none", "Lewis 1997"):
+        assert part in shown
+
+
+def test_explain_one_setting_and_all():
+    one = run_command("explain", "adapter.alpha").stdout
+    assert "alpha / r" in one
+    assert "[wang2024e5mistral]" in one
+    assert len(run_command("explain").stdout) > 10 * len(one)
+
+
+def test_doctor_says_which_kernels_run_and_why():
+    assert "compiled kernels" in run_command("doctor").stdout
+    without = run_command("doctor", LONGDOC_NATIVE="0").stdout
+    assert "because LONGDOC_NATIVE=0 is set" in without
+    assert "about ten times slower" in without
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "--data.dataset", "nowhere"), "longdoc: there is no file or folder nowhere"),
+        (("predict", "nowhere", "x.txt"), "longdoc: there is no run folder nowhere"),
+        (("compare", "nowhere.yaml"), "longdoc: there is no settings file nowhere.yaml"),
+        (("explain", "adaptr"), "longdoc: no setting named 'adaptr'; did you mean"),
+        (
+            ("datasets", "show", "reuter"),
+            "longdoc: no data set named 'reuter'; did you mean reuters-21578",
+        ),
+        (("report",), "longdoc: no run folder to report on"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_sentence_without_a_traceback(arguments, message):
+    done = run_command(*arguments)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(message)
+
+
+def test_an_unknown_option_names_the_nearest():
+    done = run_command("train", "--training.epoch", "3")
+    assert done.returncode != 0
+    shown = " ".join(re.sub("[│╭╮╰╯─]", " ", done.stdout + done.stderr).split())
+    assert "Did you mean" in shown
+    assert "--training.epochs" in shown

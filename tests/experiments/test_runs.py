@@ -1,0 +1,249 @@
+"""Runs and comparisons: complete or absent, resumed where they were, and honest about failures."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import longdoc
+from longdoc import predictions
+from longdoc.errors import DataError, LongdocError, RunError
+from longdoc.experiments import compare, plan, run, store
+from longdoc.experiments.settings import Settings
+from longdoc.predictions import Predictions, decide
+from longdoc.settings import build
+from tests.conftest import made_corpus
+
+TINY = {
+    "data": {"dataset": "examples/letters.jsonl"},
+    "tokens": {"max_tokens": 48, "vocabulary": 400},
+    "training": {"epochs": 1, "batch_size": 8, "precision": "float32"},
+}
+
+
+def settings(**changes):
+    return build(Settings, {**TINY, **changes})
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Make one run of each kind, once."""
+    root = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LONGDOC_CACHE", str(root / "cache"))
+        made = {
+            "mamba": run.execute(settings(), root),
+            "lora": run.execute(
+                settings(
+                    backbone={"name": "gpt-neo-mini"}, adapter={"preset": "e5-mistral", "rank": 2}
+                ),
+                root,
+            ),
+            "svm": run.execute(settings(baseline={"name": "tfidf-svm"}), root),
+            "majority": run.execute(settings(baseline={"name": "majority"}), root),
+        }
+    return {name: store.load(folder) for name, folder in made.items()}
+
+
+def test_a_run_folder_holds_everything(runs):
+    found = {file.name for file in runs["mamba"].folder.iterdir()}
+    assert found == {
+        "settings.json", "environment.json", "data.json", "metrics.json", "timings.json",
+        "history.jsonl", "predictions.parquet", "model",
+    }  # fmt: skip
+    assert runs["mamba"].data["digest"]
+    assert runs["mamba"].environment["selective_scan"]
+    assert runs["mamba"].timings["train_tokens"] > 0
+    assert runs["mamba"].timings["peak_bytes"] > 1e8
+
+
+def test_a_finished_run_is_not_made_again(runs):
+    before = (runs["mamba"].folder / "metrics.json").stat().st_mtime_ns
+    folder = run.execute(settings(), runs["mamba"].folder.parent)
+    assert folder == runs["mamba"].folder
+    assert (folder / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_another_setting_or_document_is_another_run(runs):
+    corpus = made_corpus()
+    names = {
+        run.run_name(settings(), corpus),
+        run.run_name(settings(training={**TINY["training"], "epochs": 2}), corpus),
+        run.run_name(settings(), made_corpus(seed=1)),
+    }
+    assert len(names) == 3
+
+
+@pytest.mark.parametrize("name", ["mamba", "lora", "svm", "majority"])
+def test_a_loaded_run_predicts_what_it_recorded(runs, name, letters):
+    test = runs[name].predictions()["test"]
+    found = list(longdoc.predict(runs[name], letters.splits["test"]))
+    assert [p.id for p in found] == list(test.ids)
+    cuts = np.array(runs[name].metrics["thresholds"]["per-label"])
+    decided = decide(test.scores, test.kind, cuts)
+    for row, prediction in enumerate(found):
+        for column, label in enumerate(test.labels):
+            assert prediction.scores[label] == pytest.approx(
+                float(test.scores[row, column]), abs=1e-5
+            )
+            clear = abs(test.scores[row, column] - cuts[column]) > 1e-4
+            assert not clear or (label in prediction.labels) == decided[row, column]
+        assert list(prediction.scores.values()) == sorted(prediction.scores.values(), reverse=True)
+
+
+def test_lora_on_random_weights_saves_the_backbone_beside_the_adapter(runs):
+    inside = {path.name for path in (runs["lora"].folder / "model").iterdir()}
+    assert inside == {"tokenizer", "weights", "adapter"}
+
+
+def test_an_incomplete_folder_is_no_run(runs, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(runs["svm"].folder, broken)
+    (broken / "metrics.json").unlink()
+    with pytest.raises(RunError, match=r"is no complete run: metrics.json missing"):
+        store.load(broken)
+    shutil.copytree(runs["svm"].folder, tmp_path / "damaged")
+    (tmp_path / "damaged" / "metrics.json").write_text("{")
+    with pytest.raises(RunError, match="is damaged"):
+        store.load(tmp_path / "damaged")
+
+
+def test_an_interrupted_run_leaves_no_folder_of_its_name_and_goes_on(tmp_path, monkeypatch):
+    wanted = run.execute(settings(), tmp_path / "whole")
+    original = run.score_documents
+
+    def interrupted(*args, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "score_documents", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.execute(settings(), tmp_path / "cut")
+    assert [p for p in (tmp_path / "cut").iterdir() if not p.name.startswith(".")] == []
+    monkeypatch.setattr(run, "score_documents", original)
+    folder = run.execute(settings(), tmp_path / "cut")
+    assert store.load(folder).metrics == store.load(wanted).metrics
+    assert [p.name for p in (tmp_path / "cut").iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("kind", ["binary", "multi-class", "multi-label"])
+def test_every_kind_of_task_runs_from_end_to_end(tmp_path, kind):
+    for changes in ({}, {"baseline": {"name": "tfidf-svm"}}, {"baseline": {"name": "majority"}}):
+        folder = run.execute(settings(**changes), tmp_path, corpus=made_corpus(kind))
+        found = store.load(folder).metrics["splits"]["test"]["global"]
+        assert 0 <= found["macro-f1"] <= 1
+        if kind != "multi-label":
+            assert found["micro-f1"] == pytest.approx(found["strict-accuracy"])
+
+
+def test_predictions_survive_saving(tmp_path):
+    generator = np.random.default_rng(0)
+    part = Predictions(
+        split="test", kind="multi-label", labels=("a", "b"), ids=("x", "y", "z"),
+        truth=generator.random((3, 2)) < 0.5, scores=generator.random((3, 2)).astype(np.float32),
+        tokens=np.array([1, 2, 3]), seen=np.array([1, 2, 2]),
+    )  # fmt: skip
+    predictions.save([part], tmp_path / "p.parquet")
+    again = predictions.load(tmp_path / "p.parquet")["test"]
+    for name in ("truth", "scores", "tokens", "seen"):
+        assert np.array_equal(getattr(again, name), getattr(part, name)), name
+    assert (again.ids, again.labels, again.kind) == (part.ids, part.labels, part.kind)
+
+
+def test_scores_that_are_not_finite_and_files_that_are_none_are_refused(tmp_path):
+    empty = np.zeros((1, 1))
+    with pytest.raises(DataError, match="1 scores are not finite"):
+        Predictions(split="test", kind="multi-label", labels=("a",), ids=("x",), truth=empty > 0,
+                    scores=np.full((1, 1), np.nan, np.float32), tokens=np.zeros(1, int), seen=np.zeros(1, int))  # fmt: skip
+    (tmp_path / "p.parquet").write_bytes(b"no")
+    with pytest.raises(DataError, match="not a predictions file"):
+        predictions.load(tmp_path / "p.parquet")
+
+
+PLAN = {
+    "name": "small", "seeds": [0, 1], "resamples": 200, "baselines": False, "settings": TINY,
+    "systems": [
+        {"name": "svm", "baseline": {"name": "tfidf-svm"}},
+        {"name": "majority", "baseline": {"name": "majority"}},
+        {"name": "missing", "backbone": {"name": "no-such-backbone"}},
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory):
+    root = tmp_path_factory.mktemp("compare")
+    return compare.execute(plan.make(PLAN), root), root
+
+
+def test_a_comparison_orders_systems_and_names_what_did_not_run(comparison):
+    found, _ = comparison
+    assert [system.name for system in found.systems] == ["svm", "majority"]
+    assert set(found.failures) == {"missing (seed 0)", "missing (seed 1)"}
+    assert "is no catalogue name" in found.failures["missing (seed 0)"]
+    assert [len(system.runs) for system in found.systems] == [2, 2]
+
+
+def test_every_pair_is_tested_for_both_metrics_and_said_in_words(comparison):
+    found, _ = comparison
+    assert {(p.first, p.second, p.metric) for p in found.pairs} == {
+        ("svm", "majority", "micro-f1"), ("svm", "majority", "macro-f1"),
+    }  # fmt: skip
+    sentence = found.pair("majority", "svm", "macro-f1").sentence()
+    assert sentence.startswith("svm is better than majority in macro-f1 by")
+
+
+def test_equal_systems_are_not_significantly_different(comparison, tmp_path):
+    found, _ = comparison
+    copies = [store.load(r.folder) for r in found.systems[0].runs]
+    other = [store.Run(**{**vars(r), "system": "twin"}) for r in copies]
+    both = compare.from_runs([*copies, *other])
+    pair = both.pair("svm", "twin", "macro-f1")
+    assert not pair.significant
+    assert "are not significantly different" in pair.sentence()
+
+
+def test_an_interrupted_comparison_goes_on_where_it_was(comparison):
+    found, root = comparison
+    before = {
+        r.folder: (r.folder / "metrics.json").stat().st_mtime_ns
+        for s in found.systems
+        for r in s.runs
+    }
+    gone = found.systems[0].runs[0].folder
+    shutil.rmtree(gone)
+    again = compare.execute(plan.make(PLAN), root)
+    assert compare.as_values(again) == compare.as_values(found)
+    for folder, time in before.items():
+        assert ((folder / "metrics.json").stat().st_mtime_ns == time) == (folder != gone)
+
+
+def test_the_comparison_is_kept_as_json(comparison):
+    found, root = comparison
+    kept = json.loads((root / "small" / "comparison.json").read_text())
+    assert kept["systems"][0]["test"]["fixed"]["micro-f1"]["mean"] == found.systems[0].mean(
+        "micro-f1", "fixed"
+    )
+    assert kept["not_run"] == found.failures
+
+
+def test_runs_on_other_documents_are_not_compared(comparison, tmp_path):
+    found, _ = comparison
+    other = run.execute(settings(baseline={"name": "majority"}), tmp_path, corpus=made_corpus())
+    with pytest.raises(RunError, match="were made on different documents"):
+        compare.from_runs([found.systems[0].runs[0], store.load(other)])
+
+
+def test_a_plan_of_which_nothing_runs_says_why(tmp_path):
+    broken = {**PLAN, "systems": [{"name": "x", "data": {"dataset": "no-such-data"}}]}
+    with pytest.raises(
+        LongdocError, match="not one run succeeded: there is no file or folder no-such-data"
+    ):
+        compare.execute(plan.make(broken), tmp_path)
+
+
+def test_intervals_hold_the_mean(comparison):
+    found, _ = comparison
+    for system in found.systems:
+        low, high = system.intervals["micro-f1"]
+        assert low <= system.mean("micro-f1", found.mode) <= high

@@ -1,0 +1,161 @@
+import dataclasses
+
+import pytest
+
+from longdoc import settings as machinery
+from longdoc.errors import SettingsError, UnknownNameError
+from longdoc.experiments import explain
+from longdoc.experiments.plan import make, read, read_yaml
+from longdoc.experiments.settings import Settings
+from longdoc.registry import Registry
+from longdoc.settings import build, to_mapping, walk
+from longdoc.sources import lookup
+
+
+def test_settings_survive_a_round_trip():
+    record = build(
+        Settings, {"training": {"epochs": 3}, "adapter": {"target_modules": ["in_proj"]}}
+    )
+    assert build(Settings, to_mapping(record)) == record
+    assert record.training.epochs == 3.0
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"trainin": {}}, "no setting named 'trainin'; did you mean training"),
+        ({"training": {"epoch": 1}}, "no setting named 'training.epoch'; did you mean epochs"),
+        ({"training": 3}, "training is a group of settings, not 3"),
+        ({"training": {"epochs": "many"}}, "training.epochs must be a number; got 'many'"),
+        ({"training": {"batch_size": 1.5}}, "training.batch_size must be a whole number; got 1.5"),
+        (
+            {"training": {"batch_size": True}},
+            "training.batch_size must be a whole number; got True",
+        ),
+        (
+            {"training": {"schedule": "linaer"}},
+            "training.schedule cannot be 'linaer'; did you mean linear",
+        ),
+        (
+            {"data": {"mask_label_names": "no"}},
+            "data.mask_label_names must be true or false; got 'no'",
+        ),
+        ({"data": {"train_documents": "x"}}, "data.train_documents must be a whole number"),
+    ],
+)
+def test_what_is_not_known_or_not_allowed_is_said(values, message):
+    with pytest.raises(SettingsError, match=message):
+        build(Settings, values)
+
+
+def test_numbers_that_yaml_takes_for_text_are_numbers():
+    assert build(Settings, {"training": {"learning_rate": "1e-3"}}).training.learning_rate == 1e-3
+
+
+def test_every_setting_has_a_meaning_and_a_source_or_reason():
+    for setting in explain.every_setting():
+        assert setting.meaning, setting.name
+        assert setting.origin is not None, setting.name
+        assert setting.origin.because or (setting.origin.key and setting.origin.where), setting.name
+        if setting.origin.key:
+            assert lookup(setting.origin.key).title
+
+
+def test_a_setting_without_source_would_be_noticed():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Bare:
+        watts: int = 5
+
+    machinery.meanings.cache_clear()
+    with pytest.raises((IndexError, AssertionError)):
+        (found,) = list(walk(Bare))
+        assert found.origin is not None
+
+
+def test_each_setting_changes_the_name_of_the_run():
+    for setting in walk(Settings):
+        other = _another(setting)
+        nested = other
+        for part in reversed(setting.name.split(".")):
+            nested = {part: nested}
+        assert build(Settings, nested).digest() != Settings().digest(), setting.name
+
+
+def _another(setting):
+    default, kind = setting.default, str(setting.type)
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, int | float):
+        return default + 1
+    if "Literal" in kind:
+        import typing
+
+        return next(a for a in typing.get_args(setting.type) if a != default)
+    if "tuple" in kind:
+        return ["x"]
+    return 3 if "int" in kind or "float" in kind else "other"
+
+
+def test_an_unknown_name_in_a_registry_says_the_nearest():
+    colours = Registry[int]("colour")
+    colours.add("red", 1)
+    with pytest.raises(UnknownNameError, match="no colour named 'rad'; did you mean red"):
+        colours["rad"]
+    with pytest.raises(ValueError, match="already registered"):
+        colours.add("red", 2)
+
+
+def test_a_plan_has_baselines_first_then_seeds():
+    plan = make({"seeds": [3, 4], "systems": [{"name": "m", "tokens": {"max_tokens": 64}}]})
+    names = [(run.system, run.settings.training.seed) for run in plan.runs]
+    assert names == [("majority", 3), ("tfidf-svm", 3), ("bert-mini-first-512", 3), ("m", 3),
+                     ("bert-mini-first-512", 4), ("m", 4)]  # fmt: skip
+
+
+def test_bert_on_512_tokens_is_not_added_twice():
+    system = {"name": "b", "backbone": {"name": "bert-mini"}, "tokens": {"max_tokens": 512}}
+    names = [run.system for run in make({"seeds": [0], "systems": [system]}).runs]
+    assert names == ["majority", "tfidf-svm", "b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"sistems": []}, "a plan has no 'sistems'; did you mean systems"),
+        (
+            {"systems": [{"name": "a"}, {"name": "a"}]},
+            "systems must be of different names; got 'a'",
+        ),
+        (
+            {"systems": [{"backbon": {}}]},
+            r"systems\[0\]: no setting named 'backbon'; did you mean backbone",
+        ),
+        ({"systems": {}}, "systems must be a list"),
+        ({"seeds": []}, "seeds must be at least one number"),
+        ({"seeds": [1, 1]}, "seeds must be different numbers"),
+        ({"metric": "f1"}, "metric must be micro-f1 or macro-f1"),
+        ({"name": "../evil"}, "name must be a plain folder name"),
+        ({"systems": [], "baselines": False}, "systems must be at least one"),
+    ],
+)
+def test_a_wrong_plan_is_refused_in_one_sentence(content, message):
+    with pytest.raises(SettingsError, match=message):
+        make(content)
+
+
+def test_a_plan_that_is_no_yaml(tmp_path):
+    (tmp_path / "p.yaml").write_text("a: [1,")
+    with pytest.raises(SettingsError, match="not YAML"):
+        read(tmp_path / "p.yaml")
+    (tmp_path / "q.yaml").write_text("!!python/object/apply:os.system ['true']")
+    with pytest.raises(SettingsError, match="not YAML"):
+        read_yaml(tmp_path / "q.yaml")
+    with pytest.raises(SettingsError, match="there is no settings file"):
+        read(tmp_path / "none.yaml")
+
+
+def test_an_unknown_setting_to_explain_names_the_nearest():
+    with pytest.raises(SettingsError, match="did you mean adapter.rank"):
+        explain.find("adapter.rnk")
+    assert [s.name for s in explain.find("rank")] == ["adapter.rank"]
+    assert len(explain.find("adapter")) == 6

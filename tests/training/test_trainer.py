@@ -1,0 +1,187 @@
+"""Training: the same however it is cut up, resumed as undisturbed, and blind to the test split."""
+
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from longdoc.errors import RunError, SettingsError
+from longdoc.training import checkpoint, objective, trainer
+from longdoc.training.settings import TrainingSettings, check, learning_rate
+from tests import tolerances
+from tests.assertions import assert_close
+from tests.conftest import ROOT
+from tests.training.steps import SETTINGS, prepared, weights
+
+
+def fitted(tmp_path, name="mamba-mini", kind="multi-label", **changes):
+    model, splits = prepared(name, kind)
+    settings = replace(SETTINGS, checkpoint_minutes=5.0, **changes)
+    return trainer.fit(
+        model, splits["train"], splits["validation"], settings, rate=1e-3, folder=tmp_path
+    )
+
+
+def process(options, *launcher):
+    command = [sys.executable, *launcher, "-m", "tests.training.steps", json.dumps(options)]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finished(running):
+    out, err = running.communicate(timeout=240)
+    assert running.returncode == 0, err[-2000:]
+    return re.search(r"digest (\w+)", out)[1]
+
+
+def assert_same_weights(found, wanted, tolerance):
+    for name, part in wanted.items():
+        assert_close(found[name], part, tolerance, name)
+
+
+@pytest.mark.slow
+def test_batch_16_equals_8_batches_of_2_accumulated(tmp_path):
+    whole = fitted(tmp_path / "a")
+    cut = fitted(tmp_path / "b", batch_size=2, accumulation=8)
+    assert whole.steps == cut.steps == 6
+    assert_same_weights(weights(cut.model), weights(whole.model), tolerances.STEP_FLOAT32)
+
+
+@pytest.mark.slow
+def test_two_processes_of_8_equal_batch_16(tmp_path):
+    whole = fitted(tmp_path / "a")
+    options = {"folder": str(tmp_path / "b"), "out": str(tmp_path / "w.pt"), "batch_size": 8,
+               "checkpoint_minutes": 5.0}  # fmt: skip
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    command = [sys.executable, *launcher, "--module", "tests.training.steps", json.dumps(options)]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = torch.load(tmp_path / "w.pt", weights_only=True)
+    assert_same_weights(found, weights(whole.model), tolerances.STEP_FLOAT32)
+
+
+def test_the_last_incomplete_step_weighs_its_documents_alike():
+    aims = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    logits = torch.tensor([[0.3, -1.0], [2.0, 0.1]])
+    loss = objective.step_loss("multi-label", 2)
+    count = torch.tensor(4)
+    whole = loss({"logits": logits}, aims, num_items_in_batch=count)
+    parts = sum(
+        loss({"logits": logits[i : i + 1]}, aims[i : i + 1], num_items_in_batch=count)
+        for i in (0, 1)
+    )
+    plain = torch.nn.functional.binary_cross_entropy_with_logits(logits, aims)
+    assert_close(parts, whole, 1e-7)
+    assert_close(whole, plain, 1e-7)
+
+
+@pytest.mark.slow
+def test_a_killed_training_resumes_to_the_same_weights(tmp_path):
+    """SIGKILL at five random moments, with dropout, checkpoints every few milliseconds."""
+    options = {"name": "bert-mini", "dropout": 0.1, "epochs": 8}
+    undisturbed = finished(process({**options, "folder": str(tmp_path / "whole")}))
+    generator = random.Random(11)
+    folder = tmp_path / "killed"
+    killed = 0
+    for _ in range(5):
+        running = process({**options, "folder": str(folder)})
+        deadline = time.monotonic() + 60
+        before = _newest(folder)
+        while _newest(folder) <= before and running.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(generator.uniform(0.0, 0.4))
+        if running.poll() is None:
+            running.send_signal(signal.SIGKILL)
+            killed += 1
+        running.wait(timeout=30)
+    assert finished(process({**options, "folder": str(folder)})) == undisturbed
+    assert killed >= 2
+
+
+def _newest(folder):
+    return max((checkpoint.step_of(p) for p in folder.glob("checkpoint-*")), default=-1)
+
+
+def test_a_checkpoint_without_its_mark_does_not_count(tmp_path):
+    for step in (3, 12):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "model.safetensors").write_text("x")
+    checkpoint.mark_complete(tmp_path / "checkpoint-3")
+    assert checkpoint.newest(tmp_path).name == "checkpoint-3"
+    assert not (tmp_path / "checkpoint-12").exists()
+    assert checkpoint.newest(tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize("kind", ["binary", "multi-class", "multi-label"])
+def test_every_kind_of_task_learns_its_words(tmp_path, kind):
+    found = fitted(tmp_path, kind=kind, epochs=12, batch_size=4)
+    losses = [record["loss"] for record in found.history if "loss" in record]
+    assert losses[-1] < 0.8 * losses[0]
+    assert found.tokens > 0
+
+
+def test_training_cannot_reach_the_test_split(tmp_path):
+    model, splits = prepared()
+    for wrong in ({"train": "test"}, {"validation": "test"}):
+        given = {name: splits[wrong.get(name, name)] for name in ("train", "validation")}
+        with pytest.raises(RunError, match=r"training takes the \w+ split here; got 'test'"):
+            trainer.fit(
+                model, given["train"], given["validation"], SETTINGS, rate=1e-3, folder=tmp_path
+            )
+
+
+def test_early_stopping_keeps_the_best_checkpoint(tmp_path):
+    found = fitted(tmp_path, epochs=30, patience=1)
+    scores = [record["eval_micro-f1"] for record in found.history if "eval_micro-f1" in record]
+    assert len(scores) < 30
+    assert found.best == max(scores)
+
+
+def test_a_loss_that_is_not_finite_ends_training_with_a_sentence(tmp_path):
+    model, splits = prepared()
+    with pytest.raises(RunError, match="the training loss became"):
+        trainer.fit(model, splits["train"], splits["validation"],
+                    replace(SETTINGS, max_grad_norm=1e30, warmup=0.0, epochs=12), rate=1e18, folder=tmp_path)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"epochs": 0.0}, "training.epochs must be above 0; got 0.0"),
+        ({"batch_size": 0}, "training.batch_size must be above 0"),
+        ({"warmup": 1.0}, r"training.warmup must be in 0..1, 1 excluded; got 1.0"),
+        ({"learning_rate": -1.0}, "training.learning_rate must be above 0"),
+        ({"patience": -1}, "training.patience must be 0 or more"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(changed, message):
+    with pytest.raises(SettingsError, match=message):
+        check(TrainingSettings(**changed))
+
+
+def test_the_learning_rate_follows_what_is_trained():
+    settings = TrainingSettings()
+    assert learning_rate(settings, "none", from_random=True) == settings.scratch_learning_rate
+    assert learning_rate(settings, "none", from_random=False) == settings.full_learning_rate
+    assert learning_rate(settings, "e5-mistral", from_random=False) == settings.lora_learning_rate
+    assert learning_rate(replace(settings, learning_rate=1.0), "none", from_random=True) == 1.0
+
+
+def test_scores_of_every_kind_lie_in_0_to_1_and_one_label_adds_up():
+    logits = torch.tensor([[2.0, -1.0]])
+    assert objective.scores(logits, "multi-class").sum().item() == pytest.approx(1.0)
+    binary = objective.scores(logits[:, :1], "binary")
+    assert binary.shape == (1, 2)
+    assert binary.sum().item() == pytest.approx(1.0)
+    assert np.isclose(objective.scores(logits, "multi-label")[0, 1].item(), 1 / (1 + np.e))
