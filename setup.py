@@ -14,8 +14,10 @@ setup(
             "longdoc.kernels._native",
             sources=[f"{NATIVE}/kernels.cpp"],
             depends=[f"{NATIVE}/scan.inc"],
-            extra_compile_args=["-O3", "-std=c++17", "-fvisibility=hidden", "-pthread"]
-            + ["-fno-math-errno", "-ffp-contract=fast", "-Wno-psabi", "-Wno-maybe-uninitialized"],
+            extra_compile_args=[
+                *("-O3", "-std=c++17", "-fvisibility=hidden", "-pthread", "-fno-math-errno"),
+                *("-ffp-contract=fast", "-Wno-psabi", "-Wno-maybe-uninitialized"),
+            ],
             extra_link_args=["-pthread"],
             language="c++",
             optional=True,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from longdoc.api import (
         Comparison,
+        MambaForSequenceClassification,
         Prediction,
         Run,
         Settings,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
+    "MambaForSequenceClassification",
     "Prediction",
     "Run",
     "Settings",

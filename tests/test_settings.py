@@ -66,10 +66,9 @@ def test_a_setting_without_source_would_be_noticed():
     class Bare:
         watts: int = 5
 
-    machinery.meanings.cache_clear()
-    with pytest.raises((IndexError, AssertionError)):
-        (found,) = list(walk(Bare))
-        assert found.origin is not None
+    with pytest.raises(IndexError):
+        machinery.meanings(Bare)
+    assert dataclasses.fields(Bare)[0].metadata.get("origin") is None
 
 
 def test_each_setting_changes_the_name_of_the_run():
@@ -155,7 +154,7 @@ def test_a_plan_that_is_no_yaml(tmp_path):
 
 
 def test_an_unknown_setting_to_explain_names_the_nearest():
-    with pytest.raises(SettingsError, match="did you mean adapter.rank"):
+    with pytest.raises(SettingsError, match=r"did you mean adapter\.rank"):
         explain.find("adapter.rnk")
     assert [s.name for s in explain.find("rank")] == ["adapter.rank"]
     assert len(explain.find("adapter")) == 6

@@ -30,7 +30,7 @@ def _train(
     choices.quiet()
     with shown() as progress:
         folder = run.execute(settings, output, name=name, progress=progress)
-    if store.is_complete(folder):
+    if run.is_main_process() and store.is_complete(folder):
         print_run(store.load(folder), "test")
         print(f"\nrun folder: {folder}")
 

@@ -1,6 +1,7 @@
 """One system, one seed, from documents to a complete run folder."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -95,7 +96,7 @@ def execute(
     partial.mkdir(parents=True, exist_ok=True)
     system = _baseline if settings.baseline.name != "none" else _backbone
     outcome = system(settings, corpus, partial, progress)
-    if _is_main_process():
+    if is_main_process():
         _write(settings, name or settings.system(), corpus, partial, outcome)
         shutil.rmtree(partial / "checkpoints", ignore_errors=True)
         (partial / "elapsed.json").unlink(missing_ok=True)
@@ -106,9 +107,9 @@ def execute(
     return final
 
 
-def _is_main_process() -> bool:
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return not distributed or torch.distributed.get_rank() == 0
+def is_main_process() -> bool:
+    """Say whether this process writes; of those that torchrun started only the first does."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _write(settings: Settings, system: str, corpus: Corpus, folder: Path, outcome: Outcome) -> None:
@@ -192,7 +193,7 @@ def _tokenizer(
         return tokenizers.train_cached(texts, settings.tokens.vocabulary, corpus.digest(), known)
 
     tokenizer = backbones.load_tokenizer(card, settings.backbone, train)
-    if _is_main_process():
+    if is_main_process():
         unfinished = place.with_name("tokenizer.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         tokenizer.save_pretrained(unfinished)
@@ -212,7 +213,7 @@ def _clocked(progress: Progress, folder: Path) -> Progress:
 
     def tell(share: float, message: str) -> None:
         nonlocal last
-        if time.monotonic() - last > 5 and _is_main_process():
+        if time.monotonic() - last > 5 and is_main_process():
             last = time.monotonic()
             store.write_json(folder / "elapsed.json", {"seconds": before + last - start})
         progress(0.9 * share, message)
@@ -247,7 +248,7 @@ def _backbone(settings: Settings, corpus: Corpus, folder: Path, progress: Progre
             folder=folder / "checkpoints",
             progress=_clocked(progress, folder),
         )
-    if _is_main_process():
+    if is_main_process():
         save_model(fitted.model, settings, card, folder / "model")
     with cost.measured() as predicting:
         scores = {

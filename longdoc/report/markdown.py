@@ -45,8 +45,10 @@ def render(comparison: Comparison) -> str:
 
 def _table(comparison: Comparison) -> list[str]:
     mode = comparison.mode
-    headers = ["system", "seeds", f"micro-F1 ({mode})", "95 %", f"macro-F1 ({mode})", "95 %",
-               "micro / macro at 0.5", "micro / macro global", *(title for _, title, _, _ in COSTS)]  # fmt: skip
+    scores = ("micro-F1 ({0})", "95 %", "macro-F1 ({0})", "95 %")
+    headers = ["system", "seeds", *(name.format(mode) for name in scores)]
+    headers += ["micro / macro at 0.5", "micro / macro global"]
+    headers += [title for _, title, _, _ in COSTS]
     lines = ["| " + " | ".join(headers) + " |", "|" + "---|" * len(headers)]
     for system in comparison.systems:
         cells = [system.name, str(len(system.runs))]

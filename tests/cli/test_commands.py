@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -64,8 +65,7 @@ def test_predict_gives_a_line_a_document(trained, tmp_path):
 def test_evaluate_computes_anew_what_the_run_recorded(trained):
     done = run_command("evaluate", trained, "--format", "json", "--labels")
     found = json.loads(done.stdout)
-    with open(f"{trained}/metrics.json", encoding="utf-8") as stream:
-        kept = json.load(stream)
+    kept = json.loads(Path(trained, "metrics.json").read_text(encoding="utf-8"))
     assert found["metrics"] == kept["splits"]["test"]
     assert found["labels"] == kept["labels"]
 

@@ -26,7 +26,7 @@ def test_every_document_is_in_exactly_one_part():
 
 
 def test_too_few_documents_to_part_give_one_sentence():
-    with pytest.raises(DataError, match="cannot part 0.1 off 2 documents; too few"):
+    with pytest.raises(DataError, match=r"cannot part 0\.1 off 2 documents; too few"):
         splits.part_off([Document("a", ("t",), ()), Document("b", ("t",), ())], 0.1, 0)
 
 

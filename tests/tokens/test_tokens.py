@@ -46,7 +46,7 @@ def test_head_and_tail_keep_both_ends(tokenizer):
 
 
 def test_no_room_for_a_token_is_refused(tokenizer):
-    with pytest.raises(SettingsError, match="tokens.max_tokens must be at least 3; got 2"):
+    with pytest.raises(SettingsError, match=r"tokens\.max_tokens must be at least 3; got 2"):
         encode(documents("a"), tokenizer, TokenSettings(max_tokens=2), causal=False)
 
 
