@@ -177,7 +177,21 @@ def _text(where: str, row: Mapping[str, Any], field: str | None) -> tuple[str, .
     if not any(part.strip() for part in parts):
         message = f"{where}: field {names[0]} is empty"
         raise DataError(message)
-    return tuple(parts)
+    return tuple(readable(part) for part in parts)
+
+
+def readable(text: str) -> str:
+    r"""Replace halves of surrogate pairs, which JSON can hold and UTF-8 cannot.
+
+    Example:
+        >>> readable("a\ud800b")
+        'a\ufffdb'
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def _names(row: Mapping[str, Any]) -> str:

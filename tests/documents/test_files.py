@@ -70,6 +70,21 @@ def test_columns_by_name(tmp_path):
     assert [d.id for d in corpus.splits["train"]] == ["k1", "k2"]
 
 
+def test_half_a_surrogate_pair_and_a_nul_do_not_stop_anything(tmp_path):
+    (tmp_path / "d.jsonl").write_text(
+        '{"text": "a\\ud800b", "label": "x"}\n{"text": "c\\u0000d", "label": 7}\n', encoding="utf-8"
+    )
+    texts = [d.text for d in files.load(tmp_path / "d.jsonl").splits["train"]]
+    assert texts == ["a\ufffdb", "c\x00d"]
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    (tmp_path / "d.csv").write_bytes(b"\xef\xbb\xbftext,label\r\na,x\r\nb,y\r\n")
+    assert [d.text for d in files.load(tmp_path / "d.csv").splits["train"]] == ["a", "b"]
+    (tmp_path / "e.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "a", "label": ["x"]}\n')
+    assert files.load(tmp_path / "e.jsonl").splits["train"][0].text == "a"
+
+
 def test_a_folder_with_a_file_a_split(tmp_path):
     for name, row in (("train", ROWS[0]), ("val", ROWS[2]), ("test", ROWS[3])):
         write_jsonl(tmp_path / f"{name}.jsonl", [{k: v for k, v in row.items() if k != "split"}])
