@@ -12,7 +12,7 @@ from longdoc.baselines import majority, tfidf_svm
 from longdoc.documents import catalog
 from longdoc.documents.document import Corpus, Document
 from longdoc.experiments import compare as comparing
-from longdoc.experiments import plan, run, store
+from longdoc.experiments import model, plan, run, store
 from longdoc.experiments.compare import Comparison as Comparison
 from longdoc.experiments.settings import Settings as Settings
 from longdoc.experiments.store import Run as Run
@@ -155,7 +155,7 @@ class _Scorer:
         if self.baseline == "tfidf-svm":
             self.machine = tfidf_svm.load(opened.folder / "model")
         elif self.baseline == "none":
-            self.model, self.tokenizer, self.card = run.load_model(opened)
+            self.model, self.tokenizer, self.card = model.load_model(opened)
 
     def _scores(self, documents: Sequence[Document], progress: Progress) -> Any:
         if self.baseline == "majority":

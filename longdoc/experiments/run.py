@@ -4,13 +4,11 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -25,6 +23,7 @@ from longdoc.documents.archives import cache_folder
 from longdoc.documents.document import Corpus
 from longdoc.errors import RunError
 from longdoc.experiments import environment, evaluate, store
+from longdoc.experiments import model as models
 from longdoc.experiments.settings import Settings
 from longdoc.kernels.allocator import keep_freed_memory
 from longdoc.metrics import cost
@@ -229,7 +228,7 @@ def _backbone(settings: Settings, corpus: Corpus, folder: Path, progress: Progre
         split: encode(corpus.splits[split], tokenizer, settings.tokens, causal=card.causal)
         for split in ("train", *HELD_OUT)
     }
-    model, built = build_model(settings, tokenizer, corpus)
+    model, built = models.build_model(settings, tokenizer, corpus.labels, corpus.kind)
     pad = tokenizer.pad_token_id
     _check_adapters(model, encoded["train"], pad)
     splits = {
@@ -237,7 +236,7 @@ def _backbone(settings: Settings, corpus: Corpus, folder: Path, progress: Progre
         for split in ("train", "validation")
     }
     before = _elapsed(folder)
-    rate = peak_rate(settings, from_random=card.make is not None)
+    rate = models.peak_rate(settings, from_random=card.make is not None)
     with cost.measured() as fitting:
         fitted = trainer.fit(
             model,
@@ -249,7 +248,7 @@ def _backbone(settings: Settings, corpus: Corpus, folder: Path, progress: Progre
             progress=_clocked(progress, folder),
         )
     if is_main_process():
-        save_model(fitted.model, settings, card, folder / "model")
+        models.save_model(fitted.model, settings, card, folder / "model")
     with cost.measured() as predicting:
         scores = {
             split: score_documents(
@@ -301,98 +300,3 @@ def _check_adapters(model: nn.Module, encoded: list[Encoded], pad: int) -> None:
     nothing = np.zeros(0, dtype=np.float32)
     few = Collate(pad)([(part.ids[-64:], nothing) for part in encoded[:2]])
     lora.check_alive(model, few)
-
-
-def peak_rate(settings: Settings, *, from_random: bool) -> float:
-    """Give the learning rate that the settings come to."""
-    preset = lora.resolved(settings.adapter, from_random=from_random)
-    return training.learning_rate(settings.training, preset, from_random=from_random)
-
-
-def build_model(
-    settings: Settings, tokenizer: PreTrainedTokenizerBase, corpus: Corpus | Mapping[str, Any]
-) -> tuple[Any, backbones.Built]:
-    """Build the model that is trained: backbone, head, adapter.
-
-    Args:
-        settings: Everything.
-        tokenizer: The backbone's.
-        corpus: The documents, or what a run recorded of them.
-    """
-    labels, kind = (
-        (corpus.labels, corpus.kind)
-        if isinstance(corpus, Corpus)
-        else (tuple(corpus["labels"]), corpus["kind"])
-    )
-    seed = settings.training.seed
-    built = backbones.build(
-        settings.backbone,
-        tokenizer,
-        labels=labels,
-        kind=kind,
-        max_tokens=settings.tokens.max_tokens,
-        seed=seed,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        from_random = built.card.make is not None
-        model = lora.apply(built.model, settings.adapter, from_random=from_random)
-    return model, built
-
-
-def save_model(
-    model: Any,
-    settings: Settings,
-    card: BackboneCard,
-    folder: Path,
-) -> None:
-    """Save weights: the adapter in peft's own format, or the whole model where there is none.
-
-    An adapter on a checkpoint is saved alone; on weights that started at random the backbone is
-    saved beside it.
-    """
-    if hasattr(model, "peft_config"):
-        model.save_pretrained(folder / "adapter")
-        if card.make is None:
-            return
-        with torch.no_grad():
-            fresh = backbones.CLASSIFIERS[card.family](model.get_base_model().config)
-        names = set(fresh.state_dict())
-        kept = {
-            name.replace(".base_layer", "").replace("original_module.", ""): tensor
-            for name, tensor in model.get_base_model().state_dict().items()
-            if "lora_" not in name and "modules_to_save" not in name
-        }
-        fresh.load_state_dict({n: t for n, t in kept.items() if n in names}, strict=False)
-        fresh.save_pretrained(folder / "weights")
-        return
-    model.save_pretrained(folder / "weights")
-
-
-def load_model(run: store.Run) -> tuple[Any, PreTrainedTokenizerBase, BackboneCard]:
-    """Load a run's trained model and tokenizer.
-
-    Raises:
-        RunError: The run has no backbone.
-    """
-    folder = run.folder / "model"
-    if run.settings.baseline.name != "none":
-        message = f"{run.folder} is a baseline without a backbone"
-        raise RunError(message)
-    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
-    card = backbones.resolve(run.settings.backbone)
-    if (folder / "weights").exists():
-        classifier = backbones.CLASSIFIERS[card.family]
-        model = classifier.from_pretrained(folder / "weights", use_safetensors=True)
-    else:
-        model = backbones.build(
-            run.settings.backbone,
-            tokenizer,
-            labels=run.data["labels"],
-            kind=run.data["kind"],
-            max_tokens=run.settings.tokens.max_tokens,
-            seed=run.settings.training.seed,
-        ).model
-    if (folder / "adapter").exists():
-        model = lora.load_lora(model, folder / "adapter")
-    return model.eval(), tokenizer, card

@@ -1,0 +1,106 @@
+"""A run's model: built from settings, saved with the run, loaded again."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from longdoc.adapters import lora
+from longdoc.backbones import build as backbones
+from longdoc.backbones.catalog import BackboneCard
+from longdoc.documents.document import Kind
+from longdoc.errors import RunError
+from longdoc.experiments import store
+from longdoc.experiments.settings import Settings
+from longdoc.training import settings as training
+
+
+def peak_rate(settings: Settings, *, from_random: bool) -> float:
+    """Give the learning rate that the settings come to."""
+    preset = lora.resolved(settings.adapter, from_random=from_random)
+    return training.learning_rate(settings.training, preset, from_random=from_random)
+
+
+def build_model(
+    settings: Settings, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str], kind: Kind
+) -> tuple[Any, backbones.Built]:
+    """Build the model that is trained: backbone, head, adapter.
+
+    Args:
+        settings: Everything.
+        tokenizer: The backbone's.
+        labels: The corpus' labels.
+        kind: The corpus' kind.
+    """
+    built = _classifier(settings, tokenizer, labels, kind)
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.training.seed)
+        from_random = built.card.make is not None
+        model = lora.apply(built.model, settings.adapter, from_random=from_random)
+    return model, built
+
+
+def _classifier(
+    settings: Settings, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str], kind: Kind
+) -> backbones.Built:
+    return backbones.build(
+        settings.backbone,
+        tokenizer,
+        labels=labels,
+        kind=kind,
+        max_tokens=settings.tokens.max_tokens,
+        seed=settings.training.seed,
+    )
+
+
+def save_model(
+    model: Any,
+    settings: Settings,
+    card: BackboneCard,
+    folder: Path,
+) -> None:
+    """Save weights: the adapter in peft's own format, or the whole model where there is none.
+
+    An adapter on a checkpoint is saved alone; on weights that started at random the backbone is
+    saved beside it.
+    """
+    if hasattr(model, "peft_config"):
+        model.save_pretrained(folder / "adapter")
+        if card.make is None:
+            return
+        with torch.no_grad():
+            fresh = backbones.CLASSIFIERS[card.family](model.get_base_model().config)
+        names = set(fresh.state_dict())
+        kept = {
+            name.replace(".base_layer", "").replace("original_module.", ""): tensor
+            for name, tensor in model.get_base_model().state_dict().items()
+            if "lora_" not in name and "modules_to_save" not in name
+        }
+        fresh.load_state_dict({n: t for n, t in kept.items() if n in names}, strict=False)
+        fresh.save_pretrained(folder / "weights")
+        return
+    model.save_pretrained(folder / "weights")
+
+
+def load_model(run: store.Run) -> tuple[Any, PreTrainedTokenizerBase, BackboneCard]:
+    """Load a run's trained model and tokenizer.
+
+    Raises:
+        RunError: The run has no backbone.
+    """
+    folder = run.folder / "model"
+    if run.settings.baseline.name != "none":
+        message = f"{run.folder} is a baseline without a backbone"
+        raise RunError(message)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    card = backbones.resolve(run.settings.backbone)
+    if (folder / "weights").exists():
+        classifier = backbones.CLASSIFIERS[card.family]
+        model = classifier.from_pretrained(folder / "weights", use_safetensors=True)
+    else:
+        model = _classifier(run.settings, tokenizer, run.data["labels"], run.data["kind"]).model
+    if (folder / "adapter").exists():
+        model = lora.load_lora(model, folder / "adapter")
+    return model.eval(), tokenizer, card
