@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --quiet --disable-pip-version-check
 SOURCES := pyproject.toml setup.py constraints.txt longdoc/kernels/native/kernels.cpp longdoc/kernels/native/scan.inc
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test setup check format clean
+.PHONY: demo test setup check format clean results
 
 demo: $(VENV)/.installed  ## install, and compare three small backbones with the baselines
 	$(BIN)/longdoc compare examples/demo.yaml
@@ -46,3 +46,9 @@ $(VENV)/.test: $(VENV)/.installed
 $(VENV)/.check: $(VENV)/.installed
 	$(PIP) install --editable ".[check]"
 	touch $@
+
+# The page of the first comparison, written by the code (an hour; what is finished is not made again).
+results: $(VENV)/.installed
+	(cat docs/results/first-comparison.head.md; \
+	 $(BIN)/longdoc compare docs/results/first-reuters.yaml --markdown; \
+	 $(BIN)/longdoc compare docs/results/first-echr.yaml --markdown) > docs/results/first-comparison.md

@@ -11,6 +11,7 @@ from longdoc.backbones import MambaForSequenceClassification as MambaForSequence
 from longdoc.baselines import majority, tfidf_svm
 from longdoc.documents import catalog
 from longdoc.documents.document import Corpus, Document
+from longdoc.errors import RunError
 from longdoc.experiments import compare as comparing
 from longdoc.experiments import model, plan, run, store
 from longdoc.experiments.compare import Comparison as Comparison
@@ -35,6 +36,10 @@ class Prediction:
         id: The document's.
         scores: Label to score, 0..1, highest first.
         labels: The labels that the run's thresholds give, highest score first.
+
+    Example:
+        >>> Prediction("letter-7", {"noise": 0.9, "repair": 0.2}, ("noise",)).labels
+        ('noise',)
     """
 
     id: str
@@ -121,7 +126,7 @@ def predict(
         One prediction a document, in order.
 
     Raises:
-        RunError: The folder is no complete run.
+        RunError: The folder is no complete run, or a single text was given.
 
     Example:
         >>> import tempfile
@@ -131,6 +136,9 @@ def predict(
         >>> [prediction.id for prediction in predict(run, ["I want my money back"])]
         ['0']
     """
+    if isinstance(texts, str):
+        message = "texts must be a list of texts; got one text"
+        raise RunError(message)
     opened = run_folder if isinstance(run_folder, Run) else store.load(run_folder)
     scorer = _Scorer(opened)
     waiting: list[Document] = []
@@ -155,7 +163,7 @@ class _Scorer:
         if self.baseline == "tfidf-svm":
             self.machine = tfidf_svm.load(opened.folder / "model")
         elif self.baseline == "none":
-            self.model, self.tokenizer, self.card = model.load_model(opened)
+            self.model, self.tokenizer, self.causal = model.load_model(opened)
 
     def _scores(self, documents: Sequence[Document], progress: Progress) -> Any:
         if self.baseline == "majority":
@@ -163,7 +171,7 @@ class _Scorer:
         if self.baseline == "tfidf-svm":
             return self.machine.scores([document.text for document in documents], self.kind)
         settings = self.run.settings
-        encoded = encode(documents, self.tokenizer, settings.tokens, causal=self.card.causal)
+        encoded = encode(documents, self.tokenizer, settings.tokens, causal=self.causal)
         return score_documents(
             self.model,
             encoded,

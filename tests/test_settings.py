@@ -40,6 +40,10 @@ def test_settings_survive_a_round_trip():
             {"data": {"mask_label_names": "no"}},
             "data.mask_label_names must be true or false; got 'no'",
         ),
+        ({"training": {"seed": -1}}, "training.seed must be 0 or more; got -1"),
+        ({"baseline": {"c": 0}}, "baseline.c must be above 0; got 0"),
+        ({"thresholds": {"head": 3}}, "thresholds.head must be above thresholds.tail, 8; got 3"),
+        ({"tokens": {"vocabulary": 9}}, "tokens.vocabulary must be at least 300"),
         ({"data": {"train_documents": "x"}}, "data.train_documents must be a whole number"),
     ],
 )
@@ -85,7 +89,7 @@ def _another(setting):
     if isinstance(default, bool):
         return not default
     if isinstance(default, int | float):
-        return default + 1
+        return default + 1 if isinstance(default, int) else default * 0.5
     if "Literal" in kind:
         import typing
 
@@ -123,12 +127,21 @@ def test_bert_on_512_tokens_is_not_added_twice():
         ({"sistems": []}, "a plan has no 'sistems'; did you mean systems"),
         (
             {"systems": [{"name": "a"}, {"name": "a"}]},
-            "systems must be of different names; got 'a'",
+            "systems must be of different names, baselines included; got 'a'",
         ),
         (
             {"systems": [{"backbon": {}}]},
             r"systems\[0\]: no setting named 'backbon'; did you mean backbone",
         ),
+        (
+            {"systems": [{"name": "tfidf-svm"}]},
+            "of different names, baselines included; got 'tfidf-svm'",
+        ),
+        (
+            {"systems": [{"thresholds": {"mode": "fixed"}}]},
+            "thresholds.mode must be the same for all systems",
+        ),
+        ({"seeds": [-1]}, "seeds must be 0 or more"),
         ({"systems": {}}, "systems must be a list"),
         ({"seeds": []}, "seeds must be at least one number"),
         ({"seeds": [1, 1]}, "seeds must be different numbers"),

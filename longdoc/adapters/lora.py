@@ -52,6 +52,20 @@ class AdapterSettings:
     rank_stabilised: bool = chosen(False, "matters from rank 64 on, by its authors (not read)")
     """Multiply by alpha / sqrt(r) instead of alpha / r."""
 
+    def __post_init__(self) -> None:
+        check_numbers(self.rank, self.alpha, self.dropout)
+
+
+def check_numbers(rank: int, alpha: float, dropout: float) -> None:
+    """Refuse numbers out of range.
+
+    Raises:
+        SettingsError: Naming the setting, what is allowed, and what was given.
+    """
+    require(rank >= 1, "adapter.rank", "at least 1", rank)
+    require(alpha > 0, "adapter.alpha", "above 0", alpha)
+    require(0 <= dropout < 1, "adapter.dropout", "in 0..1, 1 excluded", dropout)
+
 
 @contextlib.contextmanager
 def _mamba_projections_allowed(model: nn.Module) -> Iterator[None]:
@@ -98,9 +112,7 @@ def add_lora(
     Source:
         hu2022lora, Sec. 4.1.
     """
-    require(rank >= 1, "adapter.rank", "at least 1", rank)
-    require(alpha > 0, "adapter.alpha", "above 0", alpha)
-    require(0 <= dropout < 1, "adapter.dropout", "in 0..1, 1 excluded", dropout)
+    check_numbers(rank, alpha, dropout)
     use_modular_mixers(model)
     family = model.config.model_type
     names = list(target_modules or placement.targets("e5-mistral", family))

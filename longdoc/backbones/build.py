@@ -103,10 +103,10 @@ def shipped_folder(card: BackboneCard) -> Path:
         MissingPartError: The package is not installed.
         DataError: The weights are not the ones the card names.
     """
-    package, extra = card.package or ("", "")
+    package, requirement = card.package or ("", "")
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
-        message = f"{card.name} needs a package: pip install 'longdoc[{extra}]'"
+        message = f"{card.name} needs a package: pip install {requirement}"
         raise MissingPartError(message)
     root = Path(found.submodule_search_locations[0])
     folder = root / "model" if (root / "model").is_dir() else root

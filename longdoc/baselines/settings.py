@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from longdoc.settings import chosen, cited
+from longdoc.settings import chosen, cited, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,3 +23,7 @@ class BaselineSettings:
         1.0, "chalkidis2022lexglue", "repository, TF-IDF+SVM grid", note="the grid is 0.1, 1, 10"
     )
     """The SVM's C: how much a misclassified training document weighs against a simple rule."""
+
+    def __post_init__(self) -> None:
+        for name in ("ngrams", "features", "c"):
+            require(getattr(self, name) > 0, f"baseline.{name}", "above 0", getattr(self, name))

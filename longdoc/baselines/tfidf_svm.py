@@ -104,11 +104,18 @@ def fit(
         seed: Of the solver.
         progress: Told how far it is.
 
+    Raises:
+        DataError: The texts have no words to count.
+
     Source:
         lin2023linear (one-vs-rest on TF-IDF; repository read).
     """
     vectorizer = _vectorizer(settings.ngrams, settings.features, 2 if len(texts) > 50 else 1)
-    matrix = vectorizer.fit_transform(texts)
+    try:
+        matrix = vectorizer.fit_transform(texts)
+    except ValueError as error:
+        message = f"the documents have no words that TF-IDF can count: {error}"
+        raise DataError(message) from error
     weights = np.zeros((matrix.shape[1], truth.shape[1]), dtype=np.float32)
     offsets = np.full(truth.shape[1], -1.0, dtype=np.float32)
     for label in range(truth.shape[1]):

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 
 from longdoc import api
 from longdoc.cli import options as choices
+from longdoc.cli.console import console
 from longdoc.cli.progress import shown
 from longdoc.experiments import compare as comparing
 from longdoc.experiments import plan as plans
@@ -65,7 +65,11 @@ def print_comparison(comparison: Comparison) -> None:
             f"{(system.cost('peak_bytes') or 0) / 1e9:.1f}",
         ]
         table.add_row(system.name, *cells)
-    Console().print(table)
+    console().print(table)
+    for system in comparison.systems:
+        notes = system.runs[0].environment["notes"]
+        if "positions" in notes:
+            print(f"{system.name}: positions {notes['positions']}")
     for name, reason in comparison.failures.items():
         print(f"not run: {name}: {reason}")
     print(answer(comparison))

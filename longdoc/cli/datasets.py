@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 import cyclopts
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 
+from longdoc.cli.console import console
 from longdoc.documents import catalog, statistics
 from longdoc.documents.catalog import DATASETS, DataSettings
 from longdoc.documents.document import SPLITS, Card, Corpus
@@ -17,6 +17,11 @@ from longdoc.sources import lookup
 
 app = cyclopts.App(name="datasets")
 Name = Annotated[str, Parameter(help="A catalogue name, or the path of own documents")]
+TextField = Annotated[str | None, Parameter(help="Own documents: the text column")]
+LabelFields = Annotated[
+    tuple[str, ...] | None, Parameter(help="Own documents: the label columns", negative=())
+]
+Separator = Annotated[str | None, Parameter(help="Own documents: what parts labels in a field")]
 Task = Annotated[str | None, Parameter(help="One of the data set's tasks; the first without")]
 
 
@@ -31,7 +36,7 @@ def overview() -> None:
         table.add_column(column)
     for card in DATASETS.values():
         table.add_row(card.name, ", ".join(card.tasks), card.summary)
-    Console().print(table)
+    console().print(table)
 
 
 @app.command
@@ -55,6 +60,24 @@ def show(name: Name) -> None:
         print(f"  layout    a folder, zip or tar named {' or '.join(card.layout)}")
 
 
+def _load(
+    name: str,
+    task: str | None,
+    text_field: str | None,
+    label_fields: tuple[str, ...] | None,
+    label_separator: str | None,
+) -> Corpus:
+    return catalog.load(
+        DataSettings(
+            dataset=name,
+            task=task,
+            text_field=text_field,
+            label_fields=label_fields,
+            label_separator=label_separator,
+        )
+    )
+
+
 def _sizes(card: Card, task: str) -> str:
     return ", ".join(f"{split} {card.documents[task][split] or 'none'}" for split in SPLITS)
 
@@ -64,13 +87,16 @@ def labels(
     name: Name,
     *,
     task: Task = None,
+    text_field: TextField = None,
+    label_fields: LabelFields = None,
+    label_separator: Separator = None,
     format: Annotated[Literal["table", "csv", "json"], Parameter(help="How to print")] = "table",
 ) -> None:
     """Show how often each label occurs in each split, most frequent first.
 
     Example: longdoc datasets labels echr-acl2019 --task violated-articles
     """
-    corpus = catalog.load(DataSettings(dataset=name, task=task))
+    corpus = _load(name, task, text_field, label_fields, label_separator)
     if format == "json":
         print(json.dumps(statistics.label_distribution(corpus), ensure_ascii=False, indent=1))
     elif format == "csv":
@@ -104,7 +130,7 @@ def _label_table(corpus: Corpus) -> None:
     table.add_section()
     means = [f"{statistics.labels_per_document(corpus, split):.2f}" for split in SPLITS]
     table.add_row("labels a document", *(cell for mean in means for cell in (mean, "")))
-    Console().print(table)
+    console().print(table)
 
 
 @app.command
@@ -112,6 +138,9 @@ def lengths(
     name: Name,
     *,
     task: Task = None,
+    text_field: TextField = None,
+    label_fields: LabelFields = None,
+    label_separator: Separator = None,
     tokenizer: Annotated[
         str, Parameter(help="A backbone's name, a local folder or hub name, or words")
     ] = "words",
@@ -127,7 +156,7 @@ def lengths(
     from longdoc.backbones import counting  # models load slowly; the other verbs do without
     from longdoc.tokens.encoding import TokenSettings
 
-    corpus = catalog.load(DataSettings(dataset=name, task=task))
+    corpus = _load(name, task, text_field, label_fields, label_separator)
     counter = counting.counter(tokenizer, corpus, TokenSettings().vocabulary)
     found = {
         split: statistics.lengths(statistics.count_tokens((d.text for d in part), counter))
@@ -160,4 +189,4 @@ def _length_table(split: str, value: statistics.Lengths, tokenizer: str) -> None
     rows = [(f"{q:.0%}", f"{tokens}") for q, tokens in value.quantiles.items()]
     for place, row in enumerate(rows):
         table.add_row(*row, *(windows[place] if place < len(windows) else ("", "", "")))
-    Console().print(table)
+    console().print(table)

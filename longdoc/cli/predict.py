@@ -12,6 +12,7 @@ from longdoc import api
 from longdoc.cli import options as choices
 from longdoc.documents import files
 from longdoc.documents.document import Document
+from longdoc.documents.files import Fields
 from longdoc.errors import DataError
 from longdoc.experiments import store
 
@@ -21,7 +22,9 @@ def predict(
     *inputs: Annotated[
         str, Parameter(help="JSON Lines, CSV, Parquet or text files; - reads one text")
     ],
-    text_field: Annotated[str | None, Parameter(help="Name of the text column")] = None,
+    text_field: Annotated[
+        str | None, Parameter(help="Name of the text column; as in training")
+    ] = None,
     top: Annotated[int | None, Parameter(help="Print only so many labels a document")] = None,
 ) -> None:
     """Classify documents with a trained run.
@@ -36,7 +39,9 @@ def predict(
     if not inputs:
         message = "no file to classify; name one or more, or - for standard input"
         raise DataError(message)
-    for prediction in api.predict(opened, _documents(inputs, text_field)):
+    data = opened.settings.data
+    fields = Fields(text=text_field or data.text_field, id=data.id_field)
+    for prediction in api.predict(opened, _documents(inputs, fields)):
         given = set(prediction.labels)
         labels = [
             {"label": label, "score": round(score, 6), "decision": label in given}
@@ -45,7 +50,7 @@ def predict(
         print(json.dumps({"id": prediction.id, "labels": labels[:top]}, ensure_ascii=False))
 
 
-def _documents(inputs: tuple[str, ...], text_field: str | None) -> Iterator[Document]:
+def _documents(inputs: tuple[str, ...], fields: Fields) -> Iterator[Document]:
     for name in inputs:
         if name == "-":
             yield Document("-", (sys.stdin.read(),), ())
@@ -53,4 +58,4 @@ def _documents(inputs: tuple[str, ...], text_field: str | None) -> Iterator[Docu
         if not Path(name).is_file():
             message = f"there is no file {name}"
             raise DataError(message)
-        yield from files.read_texts(Path(name), text_field)
+        yield from files.read_texts(Path(name), fields)

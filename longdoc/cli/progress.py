@@ -39,7 +39,7 @@ def shown() -> Iterator[Progress]:
 def _bar(console: Console) -> Iterator[Progress]:
     columns = (
         BarColumn(bar_width=24), TaskProgressColumn(), TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"), TextColumn("{task.description}"),
+        TextColumn("{task.fields[left]}"), TextColumn("{task.description}", markup=False),
     )  # fmt: skip
     start = time.monotonic()
     with Bar(*columns, console=console, transient=True) as bar:

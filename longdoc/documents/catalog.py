@@ -57,6 +57,15 @@ class DataSettings:
     test_documents: int | None = chosen(None, "all of them", unit="documents")
     """Draw only so many test documents."""
 
+    def __post_init__(self) -> None:
+        for name in ("validation_share", "test_share"):
+            value = getattr(self, name)
+            require(0 < value < 1, f"data.{name}", "between 0 and 1", value)
+        require(self.split_seed >= 0, "data.split_seed", "0 or more", self.split_seed)
+        for split in SPLITS:
+            size = getattr(self, f"{split}_documents")
+            require(size is None or size > 0, f"data.{split}_documents", "above 0", size)
+
 
 def load(settings: DataSettings) -> Corpus:
     """Load documents as the data set's makers split them.
@@ -65,10 +74,8 @@ def load(settings: DataSettings) -> Corpus:
         SettingsError: The task is unknown or a share is out of range.
         DataError: The data is missing, damaged, or not what it should be.
     """
-    for name in ("validation_share", "test_share"):
-        value = getattr(settings, name)
-        require(0 < value < 1, f"data.{name}", "between 0 and 1", value)
     if settings.dataset not in DATASETS:
+        require(settings.task is None, "data.task", "left out for own documents", settings.task)
         return _own(settings)
     card = DATASETS[settings.dataset]
     task = settings.task or next(iter(card.tasks))
@@ -132,6 +139,7 @@ def prepare(settings: DataSettings) -> Corpus:
         corpus, settings.validation_share, settings.test_share, settings.split_seed
     )
     sizes = {split: getattr(settings, f"{split}_documents") for split in SPLITS}
-    for split, size in sizes.items():
-        require(size is None or size > 0, f"data.{split}_documents", "positive", size)
-    return splits.subset(corpus, sizes, settings.split_seed)
+    corpus = splits.subset(corpus, sizes, settings.split_seed)
+    if corpus.name == python_imports.CARD.name:
+        corpus = splits.without_rare(corpus, settings.min_train_documents)
+    return corpus

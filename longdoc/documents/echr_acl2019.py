@@ -62,7 +62,7 @@ def _is_judgment(name: str) -> bool:
 def _document(name: str, content: bytes, task: str) -> Document:
     try:
         record = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         message = f"{name}: not a JSON file: {error}"
         raise DataError(message) from error
     if not isinstance(record, dict):

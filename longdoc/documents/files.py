@@ -3,6 +3,7 @@
 Whatever is wrong is said with file, line and field.
 """
 
+import contextlib
 import csv
 import itertools
 import json
@@ -26,7 +27,8 @@ ENDINGS = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 TEXT_ENDINGS = (".txt", ".md", ".text")
 LONGEST_LINE = 64 * 2**20
 Row = tuple[str, dict[str, Any]]
-Found = tuple[str, Document, bool]
+Found = tuple[str, str, Document, bool]
+"""Place, split, document, and whether the form of its labels allows several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +60,14 @@ def load(path: str | Path, fields: Fields | None = None) -> Corpus:
         raise DataError(message)
     found = list(_from_folder(place, fields) if place.is_dir() else _from_file(place, fields, None))
     splits: dict[str, list[Document]] = {"train": [], "validation": [], "test": []}
-    for split, document, _ in found:
+    places: dict[str, str] = {}
+    for where, split, document, _ in found:
+        if document.id in places:
+            message = f"{where}: id {document.id!r} stands already in {places[document.id]}"
+            raise DataError(message)
+        places[document.id] = where
         splits[split].append(document)
-    several = any(many for _, _, many in found)
+    several = any(many for *_, many in found)
     kind, labels = _kind(splits, several)
     return make_corpus(
         str(path), "own", kind, splits, labels=labels, notes={"path": str(place.resolve())}
@@ -80,22 +87,23 @@ def _kind(
     return "multi-class", None
 
 
-def read_texts(path: Path, text_field: str | None = None) -> Iterator[Document]:
+def read_texts(path: Path, fields: Fields | None = None) -> Iterator[Document]:
     """Read documents without labels, for prediction.
 
     Args:
         path: A table as for :func:`load`, or a plain text file, which is one document.
-        text_field: Name of the text column, where it is not a usual one.
+        fields: Names of the columns, where they are not the usual ones.
     """
+    fields = fields or Fields()
     if path.suffix.lower() not in ENDINGS:
         yield Document(path.name, _plain_text(path), ())
         return
     for where, row in _rows(path):
-        yield Document(str(row.get("id", where)), _text(where, row, text_field), ())
+        yield Document(_identifier(where, row, fields), _text(where, row, fields.text), ())
 
 
 def _from_folder(place: Path, fields: Fields) -> Iterator[Found]:
-    tables = sorted(f for f in place.iterdir() if f.suffix.lower() in ENDINGS)
+    tables = sorted(f for f in place.iterdir() if f.suffix.lower() in ENDINGS and f.is_file())
     named = [(SPLIT_NAMES[f.stem.lower()], f) for f in tables if f.stem.lower() in SPLIT_NAMES]
     if named:
         for split, file in named:
@@ -108,52 +116,80 @@ def _from_folder(place: Path, fields: Fields) -> Iterator[Found]:
             f"or one text file a document and a labels.csv or labels.jsonl"
         )
         raise DataError(message)
-    for number, (where, row) in enumerate(_rows(listing[0])):
+    yield from _entries(_with_texts(place, listing[0]), fields, None)
+
+
+def _with_texts(place: Path, listing: Path) -> Iterator[Row]:
+    """Yield the rows of a list of labels with the text of the file each one names."""
+    for where, row in _rows(listing):
         name = row.get("file", row.get("id"))
         if not isinstance(name, str):
             message = f"{where}: field file must name the document's file; found {_names(row)}"
             raise DataError(message)
-        file = _inside(place, name, where)
+        text = list(_plain_text(_inside(place, name, where)))
         rest = {key: value for key, value in row.items() if key != "file"}
-        merged = {**rest, "id": name, "text": list(_plain_text(file))}
-        yield _entry(where, number, merged, fields, None)
+        yield where, {**rest, "id": name, "text": text}
 
 
 def _inside(place: Path, name: str, where: str) -> Path:
     """Find a document's file, which must lie in the folder."""
-    for candidate in (place / name, *(place / (name + end) for end in TEXT_ENDINGS)):
-        if candidate.is_file() and candidate.resolve().is_relative_to(place.resolve()):
-            return candidate
-    message = f"{where}: field file: there is no {name!r} in {place}"
+    for ending in ("", *TEXT_ENDINGS):
+        candidate = place / (name + ending)
+        try:
+            inside = candidate.resolve().is_relative_to(place.resolve())
+            if inside and candidate.is_file():
+                return candidate
+        except (OSError, ValueError):
+            continue
+    message = f"{where}: field file: there is no {name[:80]!r} in {place}"
     raise DataError(message)
 
 
 def _plain_text(file: Path) -> tuple[str, ...]:
     try:
-        return tuple(line for line in file.read_text(encoding="utf-8").split("\n") if line.strip())
+        text = file.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, OSError) as error:
         message = f"{file}: not a UTF-8 text file: {error}"
         raise DataError(message) from error
+    return tuple(line for line in text.split("\n") if line.strip())
 
 
 def _from_file(file: Path, fields: Fields, split: str | None) -> Iterator[Found]:
-    for number, (where, row) in enumerate(_rows(file)):
-        yield _entry(where, number, row, fields, split)
+    yield from _entries(_rows(file), fields, split)
 
 
-def _entry(
-    where: str, number: int, row: dict[str, Any], fields: Fields, split: str | None
-) -> Found:
-    text = _text(where, row, fields.text)
-    labels, many = _labels(where, row, fields)
-    identifier = str(row.get(fields.id or "id", where))
-    return _split(where, row, fields, split), Document(identifier, text, labels), many
+def _entries(rows: Iterable[Row], fields: Fields, split: str | None) -> Iterator[Found]:
+    """Read rows; which columns hold labels is settled by the first one."""
+    columns: tuple[str, ...] = ()
+    for where, row in rows:
+        columns = columns or _label_columns(where, row, fields)
+        text = _text(where, row, fields.text)
+        labels, many = _labels(where, row, columns, fields.separator)
+        document = Document(_identifier(where, row, fields), text, labels)
+        yield where, _split(where, row, fields, split), document, many
+
+
+def _identifier(where: str, row: Mapping[str, Any], fields: Fields) -> str:
+    """Give a row's identifier; without one its place, in words that do not depend on the folder."""
+    _require(where, row, fields.id)
+    value = row.get(fields.id or "id")
+    return readable(str(value)) if value not in (None, "") else Path(where).name
+
+
+def _require(where: str, row: Mapping[str, Any], field: str | None) -> None:
+    """Refuse a row that lacks a field the user named."""
+    if field is not None and field not in row:
+        message = f"{where}: no field {field!r}; {nearest(field, map(str, row))}"
+        raise DataError(message)
 
 
 def _split(where: str, row: Mapping[str, Any], fields: Fields, split: str | None) -> str:
+    if split is not None:
+        return split
+    _require(where, row, fields.split)
     name = row.get(fields.split or "split")
-    if split is not None or name is None:
-        return split or "train"
+    if name is None and "split" not in row and fields.split is None:
+        return "train"
     if str(name).lower() not in SPLIT_NAMES:
         known = nearest(str(name), SPLIT_NAMES)
         message = f"{where}: field {fields.split or 'split'} cannot be {name!r}; {known}"
@@ -198,33 +234,43 @@ def _names(row: Mapping[str, Any]) -> str:
     return ", ".join(map(str, row)) or "no fields"
 
 
-def _labels(where: str, row: Mapping[str, Any], fields: Fields) -> tuple[tuple[str, ...], bool]:
-    """Read a row's labels, and whether their form allows several."""
+def _label_columns(where: str, row: Mapping[str, Any], fields: Fields) -> tuple[str, ...]:
+    """Find the columns that hold labels: those named, a usual name, or all that hold 0 or 1."""
     names = fields.labels or tuple(name for name in LABEL_FIELDS if name in row)[:1]
-    missing = [name for name in names if name not in row]
-    if missing:
-        message = f"{where}: no label field {missing[0]}; found {_names(row)}"
-        raise DataError(message)
-    if len(names) == 1:
-        return _label_value(where, names[0], row[names[0]], fields.separator)
     columns = names or _flag_columns(row, fields)
     if not columns:
         usual = ", ".join(LABEL_FIELDS[:2])
         message = f"{where}: no label field ({usual}) and no 0/1 columns; found {_names(row)}"
         raise DataError(message)
+    return columns
+
+
+def _labels(
+    where: str, row: Mapping[str, Any], columns: tuple[str, ...], separator: str | None
+) -> tuple[tuple[str, ...], bool]:
+    """Read a row's labels, and whether their form allows several."""
+    missing = [name for name in columns if name not in row]
+    if missing:
+        message = f"{where}: no label field {missing[0]}; found {_names(row)}"
+        raise DataError(message)
+    flags = len(columns) > 1 or (columns[0] not in LABEL_FIELDS and _is_flag(row[columns[0]]))
+    if not flags:
+        return _label_value(where, columns[0], row[columns[0]], separator)
     for name in columns:
-        if row[name] not in (0, 1, "0", "1", True, False):
+        if not _is_flag(row[name]):
             message = f"{where}: field {name} must be 0 or 1; got {row[name]!r}"
             raise DataError(message)
-    return tuple(name for name in columns if int(row[name]) == 1), True
+    return tuple(readable(name) for name in columns if int(row[name]) == 1), True
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, int | str) and value in (0, 1, "0", "1")
 
 
 def _flag_columns(row: Mapping[str, Any], fields: Fields) -> tuple[str, ...]:
     """Take the columns that hold 0 or 1, if none is called a label."""
     others = {*TEXT_FIELDS, "id", "split", "file", fields.id, fields.split, fields.text}
-    return tuple(
-        k for k, v in row.items() if k not in others and v in (0, 1, "0", "1", True, False)
-    )
+    return tuple(name for name, value in row.items() if name not in others and _is_flag(value))
 
 
 def _label_value(
@@ -234,20 +280,17 @@ def _label_value(
     separator: str | None,
 ) -> tuple[tuple[str, ...], bool]:
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
-        try:
+        with contextlib.suppress(ValueError):
             value = json.loads(value)
-        except ValueError as error:
-            message = f"{where}: field {field} looks like a JSON list and is none: {value[:40]!r}"
-            raise DataError(message) from error
     if isinstance(value, str) and separator:
         value = [part.strip() for part in value.split(separator) if part.strip()]
     if isinstance(value, list):
         wrong = [entry for entry in value if not isinstance(entry, str | int)]
         if not wrong:
-            return tuple(dict.fromkeys(str(entry) for entry in value)), True
+            return tuple(dict.fromkeys(readable(str(entry)) for entry in value)), True
         value = wrong[0]
     elif isinstance(value, str | int) and str(value) != "":
-        return (str(value),), False
+        return (readable(str(value)),), False
     message = f"{where}: field {field} must be a label or a list of labels; got {value!r}"
     raise DataError(message)
 
@@ -255,6 +298,12 @@ def _label_value(
 def _rows(file: Path) -> Iterator[Row]:
     """Yield every row with the place it stands at."""
     kind = file.suffix.lower()
+    try:
+        with file.open("rb"):
+            pass
+    except OSError as error:
+        message = f"{file} cannot be read: {error.strerror}"
+        raise DataError(message) from error
     if kind in (".jsonl", ".ndjson"):
         return _json_rows(file)
     if kind in (".csv", ".tsv"):

@@ -17,7 +17,7 @@ def part_off(
 
     Args:
         documents: In any order; the result keeps it.
-        share: Share of the second part, between 0 and 1.
+        share: Share of the second part, between 0 and 1; at least one document.
         seed: Same seed, same split.
 
     Source:
@@ -41,11 +41,31 @@ def _marks(documents: Sequence[Document]) -> NDArray[np.int64]:
 
 
 def _shuffle(marks: NDArray[np.int64], share: float, seed: int) -> tuple[list[int], list[int]]:
-    if not 0 < share < 1 or round(share * len(marks)) < 1 or len(marks) < 3:
-        message = f"cannot part {share:g} off {len(marks)} documents; too few"
+    wanted = max(1, round(share * len(marks)))
+    if wanted >= len(marks):
+        message = (
+            f"cannot part {share:g} off {len(marks)} documents; "
+            f"give more documents, or splits of your own"
+        )
         raise DataError(message)
     splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=share, random_state=seed)
     first, second = next(splitter.split(np.zeros(len(marks)), marks))
+    return _of_size(first, second, wanted, np.random.default_rng(seed))
+
+
+def _of_size(
+    first: NDArray[np.int64], second: NDArray[np.int64], wanted: int, generator: np.random.Generator
+) -> tuple[list[int], list[int]]:
+    """Move documents at random until the second part has the size that was asked for.
+
+    Stratifying by rare labels gives parts that are somewhat larger or smaller.
+    """
+    first, second = generator.permutation(first), generator.permutation(second)
+    surplus = len(second) - wanted
+    if surplus > 0:
+        first, second = np.concatenate([first, second[:surplus]]), second[surplus:]
+    elif surplus < 0:
+        first, second = first[-surplus:], np.concatenate([second, first[:-surplus]])
     return sorted(first.tolist()), sorted(second.tolist())
 
 
@@ -126,3 +146,25 @@ def subset(corpus: Corpus, sizes: Mapping[str, int | None], seed: int) -> Corpus
         present = set(by_frequency(splits["train"]))
         labels = tuple(label for label in labels if label in present)
     return make_corpus(corpus.name, corpus.task, corpus.kind, splits, labels=labels, notes=notes)
+
+
+def without_rare(corpus: Corpus, at_least: int) -> Corpus:
+    """Leave out labels with fewer training documents; documents stay, also without a label.
+
+    Args:
+        corpus: A multi-label corpus.
+        at_least: Training documents a label must have.
+    """
+    kept = by_frequency(corpus.splits["train"], at_least)
+    if len(kept) == len(corpus.labels):
+        return corpus
+    allowed = set(kept)
+    parts = {
+        name: [
+            Document(d.id, d.paragraphs, tuple(x for x in d.labels if x in allowed), d.group)
+            for d in part
+        ]
+        for name, part in corpus.splits.items()
+    }
+    notes = {**corpus.notes, "labels_left_out_after_drawing": len(corpus.labels) - len(kept)}
+    return make_corpus(corpus.name, corpus.task, corpus.kind, parts, labels=kept, notes=notes)

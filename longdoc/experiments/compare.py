@@ -1,7 +1,8 @@
 """Runs side by side: means, spreads, intervals, and whether differences are more than luck."""
 
 import itertools
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from longdoc.metrics import significance
 from longdoc.metrics.significance import Difference
 from longdoc.metrics.thresholds import MODES
 from longdoc.predictions import decide
+from longdoc.settings import to_mapping
 from longdoc.training.progress import Progress, silent
 
 METRICS = ("micro-f1", "macro-f1")
@@ -94,6 +96,12 @@ class Comparison:
 
     Attributes:
         failures: System (with seed) to the reason why it did not run.
+
+    Example:
+        >>> from_runs([])
+        Traceback (most recent call last):
+        ...
+        longdoc.errors.RunError: there is no complete run to compare
     """
 
     about: PlanSettings
@@ -138,9 +146,7 @@ def from_runs(
     _check_same_documents(runs)
     about = about or PlanSettings()
     mode = runs[0].settings.thresholds.mode
-    groups: dict[str, list[Run]] = {}
-    for entry in runs:
-        groups.setdefault(entry.system, []).append(entry)
+    groups = _by_system(runs)
     test = runs[0].predictions()["test"]
     weights = significance.document_weights(len(test.ids), about.resamples, seed=0)
     resampled = {name: _resample(group, mode, weights) for name, group in groups.items()}
@@ -157,9 +163,48 @@ def from_runs(
     return Comparison(about, mode, tuple(systems), tuple(pairs), failures or {}, command)
 
 
+def _by_system(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Group runs by system: the same name, and the same settings but for the seed.
+
+    Raises:
+        RunError: Two runs of one name differ in a setting, or have the same seed.
+    """
+    groups: dict[str, list[Run]] = {}
+    for entry in runs:
+        group = groups.setdefault(entry.system, [])
+        for other in group:
+            differing = _differing(entry, other)
+            if differing != ["training.seed"]:
+                what = f"differ in {', '.join(differing)}" if differing else "have the same seed"
+                message = (
+                    f"{entry.folder} and {other.folder} are both called {entry.system} and {what}; "
+                    f"train with --name to tell systems apart"
+                )
+                raise RunError(message)
+        group.append(entry)
+    return groups
+
+
+def _differing(first: Run, second: Run) -> list[str]:
+    """Name the settings in which two runs differ."""
+    both = [dict(_flat(to_mapping(run.settings))) for run in (first, second)]
+    return [name for name, value in both[0].items() if value != both[1][name]]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
 def _check_same_documents(runs: Sequence[Run]) -> None:
     first = runs[0]
     for other in runs[1:]:
+        if other.settings.thresholds.mode != first.settings.thresholds.mode:
+            message = f"{other.folder} and {first.folder} have different thresholds.mode"
+            raise RunError(message)
         if other.data["digest"] != first.data["digest"]:
             message = (
                 f"{other.folder} and {first.folder} were made on different documents "
@@ -180,7 +225,7 @@ def _resample(
         values = significance.resampled_f1(test.truth, decided, weights)
         for metric, part in zip(METRICS, values, strict=True):
             found[metric].append(part)
-    seed = sum(map(ord, runs[0].system))  # another stream of seeds for each system
+    seed = zlib.crc32(runs[0].system.encode())  # another stream of seeds for each system
     return {metric: significance.mean_over_seeds(part, seed) for metric, part in found.items()}
 
 
@@ -281,7 +326,7 @@ def execute(plan: Plan, output: str | Path = "runs", progress: Progress = silent
                 progress=shares.part(number, name),
             )
             finished.append(store.load(folder))
-        except (LongdocError, MemoryError, RuntimeError) as error:
+        except Exception as error:  # whatever one system does, the others go on
             failures[name] = _reason(error)
     if not finished:
         message = f"not one run succeeded: {next(iter(failures.values()), 'the plan is empty')}"
@@ -294,7 +339,9 @@ def execute(plan: Plan, output: str | Path = "runs", progress: Progress = silent
 
 
 def _reason(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
+    text = str(error)
+    if not isinstance(error, LongdocError):
+        text = f"{type(error).__name__}: {text}"
     if isinstance(error, MemoryError) or "allocate memory" in text:
         return "ran out of memory"
     return text

@@ -41,7 +41,7 @@ def evaluate(
                 ),
             }
     return {
-        "thresholds": {mode: [round(float(cut), 6) for cut in cuts[mode]] for mode in MODES},
+        "thresholds": {mode: cuts[mode].tolist() for mode in MODES},
         "splits": splits,
         "labels": _label_rows(parts["test"], counts, cuts),
     }

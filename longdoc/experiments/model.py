@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from longdoc.adapters import lora
 from longdoc.backbones import build as backbones
-from longdoc.backbones.catalog import BackboneCard
+from longdoc.backbones.catalog import FAMILIES, BackboneCard
 from longdoc.documents.document import Kind
 from longdoc.errors import RunError
 from longdoc.experiments import store
@@ -84,23 +84,36 @@ def save_model(
     model.save_pretrained(folder / "weights")
 
 
-def load_model(run: store.Run) -> tuple[Any, PreTrainedTokenizerBase, BackboneCard]:
-    """Load a run's trained model and tokenizer.
+def load_model(run: store.Run) -> tuple[Any, PreTrainedTokenizerBase, bool]:
+    """Load a run's trained model, its tokenizer, and whether it is causal.
 
     Raises:
         RunError: The run has no backbone.
+        LongdocError: An adapter's checkpoint can no longer be had.
     """
-    folder = run.folder / "model"
     if run.settings.baseline.name != "none":
         message = f"{run.folder} is a baseline without a backbone"
         raise RunError(message)
+    folder = run.folder / "model"
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
-    card = backbones.resolve(run.settings.backbone)
+    return load_saved(folder, run.settings, tokenizer, run.data["labels"], run.data["kind"])
+
+
+def load_saved(
+    folder: Path,
+    settings: Settings,
+    tokenizer: PreTrainedTokenizerBase,
+    labels: Sequence[str],
+    kind: Kind,
+) -> tuple[Any, PreTrainedTokenizerBase, bool]:
+    """Load what :func:`save_model` wrote; where whole weights were saved, from these alone."""
     if (folder / "weights").exists():
-        classifier = backbones.CLASSIFIERS[card.family]
+        family = AutoConfig.from_pretrained(folder / "weights").model_type
+        classifier = backbones.CLASSIFIERS[family]
         model = classifier.from_pretrained(folder / "weights", use_safetensors=True)
     else:
-        model = _classifier(run.settings, tokenizer, run.data["labels"], run.data["kind"]).model
+        model = _classifier(settings, tokenizer, labels, kind).model
+        family = model.config.model_type
     if (folder / "adapter").exists():
         model = lora.load_lora(model, folder / "adapter")
-    return model.eval(), tokenizer, card
+    return model.eval(), tokenizer, FAMILIES[family]

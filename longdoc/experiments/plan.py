@@ -114,9 +114,6 @@ def make(content: Mapping[str, Any], file: str = "") -> Plan:
     systems = rest.pop("systems", [])
     about = _about(rest)
     named = [_system(shared, entry, place) for place, entry in enumerate(_list(systems))]
-    names = [name for name, _ in named]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    require(not twice, "systems", "of different names", ", ".join(twice))
     require(bool(named) or about.baselines, "systems", "at least one", systems)
     first = (
         [PlannedRun(n, _seeded(s, about.seeds[0])) for n, s in _baselines(shared)]
@@ -125,6 +122,12 @@ def make(content: Mapping[str, Any], file: str = "") -> Plan:
     )
     if about.baselines:
         named = _with_bert(shared, named, about.bert)
+    names = [*(planned.system for planned in first), *(name for name, _ in named)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    require(not twice, "systems", "of different names, baselines included", ", ".join(twice))
+    modes = {s.thresholds.mode for _, s in named} | {r.settings.thresholds.mode for r in first}
+    one = "the same for all systems"
+    require(len(modes) == 1, "thresholds.mode", one, ", ".join(sorted(modes)))
     later = [PlannedRun(name, _seeded(s, seed)) for seed in about.seeds for name, s in named]
     return Plan(about, (*first, *later), file)
 
@@ -141,6 +144,7 @@ def _about(rest: Mapping[str, Any]) -> PlanSettings:
         raise
     require(bool(about.seeds), "seeds", "at least one number", about.seeds)
     require(len(set(about.seeds)) == len(about.seeds), "seeds", "different numbers", about.seeds)
+    require(min(about.seeds) >= 0, "seeds", "0 or more", about.seeds)
     require(about.resamples >= 100, "resamples", "at least 100", about.resamples)
     allowed = ("micro-f1", "macro-f1")
     require(about.metric in allowed, "metric", " or ".join(allowed), about.metric)

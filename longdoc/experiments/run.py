@@ -1,5 +1,6 @@
 """One system, one seed, from documents to a complete run folder."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -52,10 +53,9 @@ class Outcome:
 
 def run_name(settings: Settings, corpus: Corpus, name: str | None = None) -> str:
     """Name a run for people, and for itself: other settings or documents, another name."""
-    mixed = f"{settings.digest()}{corpus.digest()[:8]}"
     system = name or settings.system()
     safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in system).strip(".") or "run"
-    return f"{safe}-seed{settings.training.seed}-{mixed[:4]}{mixed[8:12]}"
+    return f"{safe}-seed{settings.training.seed}-{settings.digest()}{corpus.digest()[:8]}"
 
 
 def execute(
@@ -92,18 +92,29 @@ def execute(
     final, partial = Path(root) / label, store.partial_folder(Path(root), label)
     if store.is_complete(final):
         return final
+    if final.exists():
+        message = f"{final} is there, but is no complete run; move it away"
+        raise RunError(message)
+    if settings.baseline.name != "none" and not is_main_process():
+        return final
     partial.mkdir(parents=True, exist_ok=True)
-    system = _baseline if settings.baseline.name != "none" else _backbone
-    outcome = system(settings, corpus, partial, progress)
-    if is_main_process():
-        _write(settings, name or settings.system(), corpus, partial, outcome)
-        shutil.rmtree(partial / "checkpoints", ignore_errors=True)
-        (partial / "elapsed.json").unlink(missing_ok=True)
-        if final.exists():
-            message = f"{final} is there, but is no complete run; move it away"
-            raise RunError(message)
-        partial.rename(final)
+    with store.alone_in(partial) if is_main_process() else contextlib.nullcontext():
+        if not store.holds_everything(partial):
+            system = _baseline if settings.baseline.name != "none" else _backbone
+            outcome = system(settings, corpus, partial, progress)
+            if is_main_process():
+                _write(settings, name or settings.system(), corpus, partial, outcome)
+        if is_main_process():
+            _finish(partial, final)
     return final
+
+
+def _finish(partial: Path, final: Path) -> None:
+    """Give a run that has everything its name; what only resuming needs goes first."""
+    shutil.rmtree(partial / "checkpoints", ignore_errors=True)
+    for name in ("elapsed.json", "trained.json", store.LOCK):
+        (partial / name).unlink(missing_ok=True)
+    partial.rename(final)
 
 
 def is_main_process() -> bool:
@@ -228,31 +239,12 @@ def _backbone(settings: Settings, corpus: Corpus, folder: Path, progress: Progre
         split: encode(corpus.splits[split], tokenizer, settings.tokens, causal=card.causal)
         for split in ("train", *HELD_OUT)
     }
-    model, built = models.build_model(settings, tokenizer, corpus.labels, corpus.kind)
     pad = tokenizer.pad_token_id
-    _check_adapters(model, encoded["train"], pad)
-    splits = {
-        split: trainer.Split(split, corpus.kind, encoded[split], corpus.truth(corpus.splits[split]))
-        for split in ("train", "validation")
-    }
-    before = _elapsed(folder)
-    rate = models.peak_rate(settings, from_random=card.make is not None)
-    with cost.measured() as fitting:
-        fitted = trainer.fit(
-            model,
-            splits["train"],
-            splits["validation"],
-            settings.training,
-            rate=rate,
-            folder=folder / "checkpoints",
-            progress=_clocked(progress, folder),
-        )
-    if is_main_process():
-        models.save_model(fitted.model, settings, card, folder / "model")
+    trained = _trained(settings, corpus, folder, tokenizer, encoded, progress)
     with cost.measured() as predicting:
         scores = {
             split: score_documents(
-                fitted.model,
+                trained.model,
                 encoded[split],
                 corpus.kind,
                 pad=pad,
@@ -273,27 +265,92 @@ def _backbone(settings: Settings, corpus: Corpus, folder: Path, progress: Progre
         for split in HELD_OUT
     }
     predicted = sum(len(part.ids) for split in HELD_OUT for part in encoded[split])
+    timings = {
+        **trained.timings,
+        "predict_seconds": predicting.seconds,
+        "predict_tokens_per_second": predicted / predicting.seconds,
+        "peak_bytes": max(trained.timings["peak_bytes"], predicting.peak_bytes),
+    }
+    return Outcome(parts, timings, trained.notes, trained.history)
+
+
+@dataclass
+class Trained:
+    """A trained model, and what is known of its training; all but the model is kept as JSON."""
+
+    model: Any
+    timings: dict[str, Any]
+    notes: dict[str, object]
+    history: list[dict[str, float]]
+
+
+def _trained(
+    settings: Settings,
+    corpus: Corpus,
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: dict[str, list[Encoded]],
+    progress: Progress,
+) -> Trained:
+    """Train, or take the training that was finished before this run was interrupted."""
+    kept = folder / "trained.json"
+    if kept.exists():
+        about = json.loads(kept.read_text(encoding="utf-8"))
+        place = (folder / "model", settings, tokenizer, corpus.labels, corpus.kind)
+        return Trained(models.load_saved(*place)[0], **about)
+    trained = _train(settings, corpus, folder, tokenizer, encoded, progress)
+    if is_main_process():
+        card = backbones.resolve(settings.backbone)
+        models.save_model(trained.model, settings, card, folder / "model")
+        about = {name: getattr(trained, name) for name in ("timings", "notes", "history")}
+        store.write_json(kept, about)
+    return trained
+
+
+def _train(
+    settings: Settings,
+    corpus: Corpus,
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: dict[str, list[Encoded]],
+    progress: Progress,
+) -> Trained:
+    model, built = models.build_model(settings, tokenizer, corpus.labels, corpus.kind)
+    _check_adapters(model, encoded["train"], tokenizer.pad_token_id)
+    splits = {
+        split: trainer.Split(split, corpus.kind, encoded[split], corpus.truth(corpus.splits[split]))
+        for split in ("train", "validation")
+    }
+    before, from_random = _elapsed(folder), built.card.make is not None
+    rate = models.peak_rate(settings, from_random=from_random)
+    with cost.measured() as fitting:
+        fitted = trainer.fit(
+            model,
+            splits["train"],
+            splits["validation"],
+            settings.training,
+            rate=rate,
+            folder=folder / "checkpoints",
+            progress=_clocked(progress, folder),
+        )
     trainable, total = lora.count_parameters(fitted.model)
     seconds = before + fitting.seconds
     timings = {
         "train_seconds": seconds,
-        "predict_seconds": predicting.seconds,
         "train_tokens": fitted.tokens,
         "train_tokens_per_second": fitted.tokens / seconds,
-        "predict_tokens_per_second": predicted / predicting.seconds,
-        "peak_bytes": max(fitting.peak_bytes, predicting.peak_bytes),
+        "peak_bytes": fitting.peak_bytes,
         "trainable_parameters": trainable,
         "parameters": total,
         "steps": fitted.steps,
     }
-    from_random = card.make is not None
     notes = {
         **built.notes,
         "learning_rate": rate,
         "adapter": lora.resolved(settings.adapter, from_random=from_random),
         "interrupted": before > 0,
     }
-    return Outcome(parts, timings, notes, fitted.history)
+    return Trained(fitted.model, timings, notes, fitted.history)
 
 
 def _check_adapters(model: nn.Module, encoded: list[Encoded], pad: int) -> None:

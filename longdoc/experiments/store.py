@@ -4,9 +4,10 @@ A folder that has its name is complete. While a run is at work its folder has a 
 ends in ``.partial``; the same run started again goes on in it.
 """
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,23 @@ from longdoc.experiments.settings import Settings
 from longdoc.predictions import Predictions
 from longdoc.settings import build
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = "at-work.lock"
 FILES = ("settings.json", "environment.json", "data.json", "metrics.json", "timings.json")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A complete run, read from its folder."""
+    """A complete run, read from its folder.
+
+    Example:
+        >>> [field for field in Run.__dataclass_fields__][:4]
+        ['folder', 'name', 'system', 'settings']
+    """
 
     folder: Path
     name: str
@@ -61,8 +73,29 @@ def partial_folder(root: Path, name: str) -> Path:
 
 def is_complete(folder: Path) -> bool:
     """Say whether a folder is a complete run."""
-    files = (*FILES, "predictions.parquet")
-    return not folder.name.startswith(".") and all((folder / name).exists() for name in files)
+    return not folder.name.startswith(".") and holds_everything(folder)
+
+
+def holds_everything(folder: Path) -> bool:
+    """Say whether a folder has all files of a run, whatever it is called."""
+    return all((folder / name).exists() for name in (*FILES, "predictions.parquet"))
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep a second process from working on the same run (where the system has file locks).
+
+    Raises:
+        RunError: Another process is at work in the folder.
+    """
+    with (folder / LOCK).open("a") as stream:
+        if fcntl is not None:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                message = f"another process is at work on {folder}; wait for it, or end it"
+                raise RunError(message) from error
+        yield
 
 
 def load(folder: str | Path) -> Run:

@@ -8,6 +8,7 @@ environment variable is needed.
 
 import ctypes
 import functools
+import gc
 import platform
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -21,3 +22,10 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def give_back() -> None:
+    """Give memory that is free back to the system, so that a peak is not somebody else's."""
+    gc.collect()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from longdoc.kernels.allocator import give_back
+
 PERIOD_SECONDS = 0.05
 
 
@@ -18,7 +20,8 @@ class Cost:
 
     Attributes:
         seconds: Wall time.
-        peak_bytes: Largest resident memory of the process while the block ran.
+        peak_bytes: Largest resident memory of the process while the block ran; what the process
+            held before, the documents among it, is part of it.
     """
 
     seconds: float = 0.0
@@ -39,6 +42,7 @@ def measured() -> Iterator[Cost]:
         True
     """
     cost = Cost()
+    give_back()
     kernel = _reset_peak()
     stop = threading.Event()
     watcher = threading.Thread(target=_watch, args=(cost, stop), daemon=True)

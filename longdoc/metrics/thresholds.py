@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from longdoc.documents.document import Kind
 from longdoc.metrics.classification import Matrix, Vector, ratio
-from longdoc.settings import chosen, cited
+from longdoc.settings import chosen, cited, require
 
 Mode = Literal["fixed", "global", "per-label"]
 MODES: tuple[Mode, ...] = ("fixed", "global", "per-label")
@@ -51,6 +51,11 @@ class ThresholdSettings:
         note="as quoted in the project's notes; the border of the paper's Reuters experiment",
     )
     """Labels with at most so many training documents are tail."""
+
+    def __post_init__(self) -> None:
+        require(self.shrinkage >= 0, "thresholds.shrinkage", "0 or more", self.shrinkage)
+        above = f"above thresholds.tail, {self.tail}"
+        require(self.head > self.tail, "thresholds.head", above, self.head)
 
 
 def best_threshold(truth: Matrix, scores: NDArray[np.float32]) -> float:

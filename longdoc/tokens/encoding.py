@@ -35,6 +35,12 @@ class TokenSettings:
     )
     """Entries of the tokenizer that small backbones get, trained on the training split alone."""
 
+    def __post_init__(self) -> None:
+        require(self.max_tokens >= 3, "tokens.max_tokens", "at least 3", self.max_tokens)
+        require(self.head_tokens >= 0, "tokens.head_tokens", "0 or more", self.head_tokens)
+        small = "at least 300, for 256 bytes and the special tokens"
+        require(self.vocabulary >= 300, "tokens.vocabulary", small, self.vocabulary)
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -42,7 +48,7 @@ class Encoded:
 
     Attributes:
         ids: Token numbers, special ones included, shape (tokens seen,).
-        length: Tokens of the whole document, special ones left out.
+        length: Tokens of the whole document, special ones included.
     """
 
     ids: NDArray[np.int32]
@@ -68,20 +74,20 @@ def encode(
         causal: Which of the two forms.
 
     Raises:
-        SettingsError: The length leaves no room, or the tokenizer lacks a special token.
+        SettingsError: The tokenizer lacks a special token.
 
     Source:
         radford2018gpt, Sec. 3.2 (last token); devlin2019bert, Sec. 3.
     """
     before, behind = _special(tokenizer, causal)
     room = settings.max_tokens - len(before) - len(behind)
-    require(room > 0, "tokens.max_tokens", "at least 3", settings.max_tokens)
     found = []
     for start in range(0, len(documents), TEXTS_A_CALL):
         texts = [document.text for document in documents[start : start + TEXTS_A_CALL]]
         for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]:
             kept = cut(ids, room, settings.truncation, settings.head_tokens)
-            found.append(Encoded(np.array(before + kept + behind, dtype=np.int32), len(ids)))
+            window = np.array(before + kept + behind, dtype=np.int32)
+            found.append(Encoded(window, len(before) + len(ids) + len(behind)))
     return found
 
 

@@ -4,11 +4,13 @@ A process may be killed while it writes. A checkpoint counts only once its mark 
 written last; the one before is removed only after that.
 """
 
+import json
 import re
 import shutil
 from pathlib import Path
 
 MARK = "complete"
+STATE = "trainer_state.json"
 
 
 def step_of(folder: Path) -> int:
@@ -22,19 +24,44 @@ def mark_complete(folder: Path) -> None:
     (folder / MARK).touch()
 
 
+def unmark(folder: Path) -> None:
+    """Say that something in the folder is about to change."""
+    (folder / MARK).unlink(missing_ok=True)
+
+
 def newest(run: Path) -> Path | None:
-    """Find the newest whole checkpoint, and remove the ones that are not whole."""
-    if not run.is_dir():
-        return None
-    whole = []
-    for folder in run.iterdir():
-        if step_of(folder) < 0:
-            continue
-        if (folder / MARK).exists():
-            whole.append(folder)
-        else:
-            shutil.rmtree(folder)
+    """Find the newest whole checkpoint."""
+    folders = run.iterdir() if run.is_dir() else []
+    whole = [f for f in folders if step_of(f) >= 0 and (f / MARK).exists()]
     return max(whole, key=step_of, default=None)
+
+
+def remove_incomplete(run: Path) -> None:
+    """Remove the checkpoints that are not whole."""
+    for folder in list(run.iterdir()) if run.is_dir() else []:
+        if step_of(folder) >= 0 and not (folder / MARK).exists():
+            shutil.rmtree(folder)
+
+
+def settle_in(folder: Path) -> None:
+    """Point a checkpoint to the best one beside it, wherever the run was when it was written."""
+    file = folder / STATE
+    state = json.loads(file.read_text(encoding="utf-8"))
+    best = state.get("best_model_checkpoint")
+    here = folder.parent.resolve() / Path(best).name if best else None
+    if here is not None and str(here) != best and here.exists():
+        state["best_model_checkpoint"] = str(here)
+        unfinished = file.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(state), encoding="utf-8")
+        unfinished.replace(file)
+
+
+def stopped_early(folder: Path, patience: int) -> float | None:
+    """Give the epoch at which early stopping had ended training; None if it had not."""
+    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    kept = state.get("stateful_callbacks", {}).get("EarlyStoppingCallback", {})
+    count = kept.get("attributes", {}).get("early_stopping_patience_counter", 0)
+    return float(state["epoch"]) if patience and count >= patience else None
 
 
 def keep_only(run: Path, *kept: Path | None) -> None:

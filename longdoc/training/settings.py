@@ -90,6 +90,9 @@ class TrainingSettings:
     report_to: str = chosen("none", "the run folder keeps the history")
     """Also report to a tracker that transformers knows: tensorboard, wandb, mlflow, trackio."""
 
+    def __post_init__(self) -> None:
+        check(self)
+
 
 def check(settings: TrainingSettings) -> None:
     """Refuse numbers out of range.
@@ -99,7 +102,7 @@ def check(settings: TrainingSettings) -> None:
     """
     for name in ("epochs", "batch_size", "accumulation", "max_grad_norm", "checkpoint_minutes"):
         require(getattr(settings, name) > 0, f"training.{name}", "above 0", getattr(settings, name))
-    for name in ("patience", "weight_decay"):
+    for name in ("patience", "weight_decay", "seed"):
         require(
             getattr(settings, name) >= 0, f"training.{name}", "0 or more", getattr(settings, name)
         )

@@ -89,11 +89,14 @@ class _DocumentTrainer(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save, mark as complete, and only then remove what came before."""
-        super()._save_checkpoint(model, trial)
-        if not self.args.should_save:
-            return
         run = Path(str(self.args.output_dir))
         saved = run / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:
+            checkpoint.unmark(saved)
+        super()._save_checkpoint(model, trial)
+        _wait_for_all(self.args)
+        if not self.args.should_save:
+            return
         checkpoint.mark_complete(saved)
         best = self.state.best_model_checkpoint
         checkpoint.keep_only(run, saved, Path(best) if best else None)
@@ -115,7 +118,9 @@ class _Watch(TrainerCallback):
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        if time.monotonic() - self.saved > self.seconds:
+        # Not at an epoch's end: there the checkpoint must hold the evaluation, and comes by itself.
+        ends = state.global_step % (len(self.batches) // self.batches.accumulation) == 0
+        if time.monotonic() - self.saved > self.seconds and not ends:
             control.should_save = True
         shown = f"epoch {state.epoch:.1f} of {args.num_train_epochs:g}"
         best = "" if state.best_metric is None else f", best validation {state.best_metric:.3f}"
@@ -188,10 +193,31 @@ def fit(
     trainer.batches = batches
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    before = checkpoint.newest(folder)
+    before = _checkpoint_to_resume(arguments, settings)
     torch.manual_seed(settings.seed)
     trainer.train(resume_from_checkpoint=str(before) if before else None)
     return _finish(trainer, batches)
+
+
+def _checkpoint_to_resume(arguments: TrainingArguments, settings: TrainingSettings) -> Path | None:
+    """Find the newest whole checkpoint; one that had ended training early is not trained on."""
+    folder = Path(str(arguments.output_dir))
+    if arguments.process_index == 0:
+        checkpoint.remove_incomplete(folder)
+    _wait_for_all(arguments)
+    before = checkpoint.newest(folder)
+    if before is not None:
+        if arguments.process_index == 0:
+            checkpoint.settle_in(before)
+        _wait_for_all(arguments)
+        ended = checkpoint.stopped_early(before, settings.patience)
+        arguments.num_train_epochs = ended or arguments.num_train_epochs
+    return before
+
+
+def _wait_for_all(arguments: TrainingArguments) -> None:
+    if arguments.world_size > 1:
+        torch.distributed.barrier()
 
 
 def _finish(trainer: _DocumentTrainer, batches: EpochBatches) -> Fitted:
@@ -243,7 +269,7 @@ def _validation_metrics(kind: Kind) -> Any:
 
 def _arguments(settings: TrainingSettings, rate: float, folder: Path) -> TrainingArguments:
     return TrainingArguments(
-        output_dir=str(folder),
+        output_dir=str(folder.resolve()),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=settings.batch_size,

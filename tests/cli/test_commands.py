@@ -89,6 +89,20 @@ def test_compare_with_a_plan_writes_table_and_report(tmp_path):
     assert (tmp_path / "p" / "comparison.json").exists()
 
 
+def test_brackets_in_names_are_no_markup(tmp_path):
+    rows = [{"text": "a b", "labels": ["[/b]"]}, {"text": "c d", "labels": ["[red]x"]}] * 6
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    shown = run_command("datasets", "labels", str(tmp_path / "d.jsonl"))
+    assert "[/b]" in shown.stdout, shown.stderr
+    assert "[red]x" in shown.stdout
+    done = run_command(
+        "train", "--data.dataset", str(tmp_path / "d.jsonl"), "--baseline.name", "majority",
+        "--name", "[/i]", "--output", str(tmp_path),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "[/i]" in done.stdout
+
+
 def test_labels_as_json_csv_and_table(tmp_path):
     done = run_command("datasets", "labels", "examples/letters.jsonl", "--format", "json")
     found = json.loads(done.stdout)

@@ -124,7 +124,7 @@ def test_a_labels_file_cannot_reach_outside_its_folder(tmp_path):
         ('{"text": " ", "labels": ["x"]}', "line 2: field text is empty"),
         (
             '{"text": "a"}',
-            r"line 2: no label field \(labels, label\) and no 0/1 columns; found text",
+            "line 2: no label field labels; found text",
         ),
         (
             '{"text": "a", "labels": [null]}',
@@ -164,7 +164,7 @@ def test_a_damaged_parquet_file(tmp_path):
 
 
 def test_an_identifier_twice(tmp_path):
-    with pytest.raises(DataError, match="document id 'a' occurs twice"):
+    with pytest.raises(DataError, match=r"line 2: id 'a' stands already in .*line 1"):
         files.load(write_jsonl(tmp_path / "d.jsonl", [ROWS[0], ROWS[0]]))
 
 
@@ -172,6 +172,38 @@ def test_another_kind_of_file(tmp_path):
     (tmp_path / "d.docx").write_bytes(b"x")
     with pytest.raises(DataError, match=r"unknown kind of file; allowed: .jsonl"):
         files.load(tmp_path / "d.docx")
+
+
+def test_what_columns_hold_labels_is_settled_by_the_first_row(tmp_path):
+    (tmp_path / "d.csv").write_text("text,sport,law\na,1,0\nb,0,yes\n", encoding="utf-8")
+    with pytest.raises(DataError, match="line 3: field law must be 0 or 1; got 'yes'"):
+        files.load(tmp_path / "d.csv")
+
+
+def test_a_table_without_labels_says_so(tmp_path):
+    with pytest.raises(
+        DataError, match=r"no label field \(labels, label\) and no 0/1 columns; found text"
+    ):
+        files.load(write_jsonl(tmp_path / "d.jsonl", [{"text": "a"}]))
+
+
+@pytest.mark.parametrize("fields", [Fields(split="flod"), Fields(id="idd"), Fields(text="txt")])
+def test_a_column_that_was_named_must_be_there(tmp_path, fields):
+    with pytest.raises(DataError, match="line 1: no field"):
+        files.load(write_jsonl(tmp_path / "d.jsonl", ROWS), fields)
+
+
+def test_a_label_in_brackets_is_a_label(tmp_path):
+    (tmp_path / "d.csv").write_text("text,label\na,[deleted]\nb,x\n", encoding="utf-8")
+    assert files.load(tmp_path / "d.csv").splits["train"][0].labels == ("[deleted]",)
+
+
+def test_documents_without_identifier_are_named_by_their_place_in_the_file(tmp_path):
+    rows = [{"text": "a", "label": "x", "id": None}, {"text": "b", "label": "y", "id": None}]
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    found = [files.load(write_jsonl(tmp_path / f / "d.jsonl", rows)) for f in ("one", "two")]
+    assert [d.id for d in found[0].splits["train"]] == ["d.jsonl, line 1", "d.jsonl, line 2"]
 
 
 def test_a_line_without_end_is_refused(tmp_path, monkeypatch):
@@ -184,4 +216,4 @@ def test_texts_without_labels_for_prediction(tmp_path):
     file = write_jsonl(tmp_path / "d.jsonl", [{"id": "q", "text": "a"}, {"text": "b"}])
     (tmp_path / "plain.txt").write_text("c", encoding="utf-8")
     read = [*files.read_texts(file), *files.read_texts(tmp_path / "plain.txt")]
-    assert [d.id for d in read] == ["q", f"{file}, line 2", "plain.txt"]
+    assert [d.id for d in read] == ["q", "d.jsonl, line 2", "plain.txt"]

@@ -26,8 +26,8 @@ def test_every_document_is_in_exactly_one_part():
 
 
 def test_too_few_documents_to_part_give_one_sentence():
-    with pytest.raises(DataError, match=r"cannot part 0\.1 off 2 documents; too few"):
-        splits.part_off([Document("a", ("t",), ()), Document("b", ("t",), ())], 0.1, 0)
+    with pytest.raises(DataError, match=r"cannot part 0\.1 off 1 documents; give more"):
+        splits.part_off([Document("a", ("t",), ())], 0.1, 0)
 
 
 def test_missing_splits_are_parted_off_training_and_noted(letters):
@@ -36,10 +36,27 @@ def test_missing_splits_are_parted_off_training_and_noted(letters):
 
     corpus = splits.complete(make_corpus("x", "own", "multi-label", {"train": whole}), 0.1, 0.2, 0)
     sizes = {split: len(part) for split, part in corpus.splits.items()}
-    assert sum(sizes.values()) == 100
-    assert abs(sizes["test"] - 20) <= 3  # sets of labels cannot be cut to the document
-    assert abs(sizes["validation"] - 8) <= 2
+    assert sizes == {"train": 72, "validation": 8, "test": 20}
     assert set(corpus.notes) == {"test_parted_off_training", "validation_parted_off_training"}
+
+
+@pytest.mark.parametrize("wanted", [1, 10, 29])
+def test_parts_have_the_size_that_was_asked_for_however_rare_the_labels(wanted):
+    documents = [Document(str(i), ("t",), (f"only-{i}",)) for i in range(30)]
+    first, second = splits.part_off(documents, wanted / 30, seed=0)
+    assert (len(first), len(second)) == (30 - wanted, wanted)
+
+
+def test_rare_labels_go_and_their_documents_stay():
+    documents = [
+        Document(str(i), ("t",), ("often", "rare") if i == 0 else ("often",)) for i in range(9)
+    ]
+    from longdoc.documents.document import make_corpus
+
+    corpus = splits.without_rare(make_corpus("x", "t", "multi-label", {"train": documents}), 5)
+    assert corpus.labels == ("often",)
+    assert len(corpus.splits["train"]) == 9
+    assert corpus.notes["labels_left_out_after_drawing"] == 1
 
 
 def test_splits_that_are_there_stay(letters):

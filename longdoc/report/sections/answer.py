@@ -29,7 +29,8 @@ def answer(comparison: Comparison) -> str:
         text += f" It is better than {_join(beaten)}."
     if tied:
         text += f" It is not significantly different from {_join(tied)}."
-    cheapest = min(comparison.systems, key=lambda system: system.cost("train_seconds") or 0.0)
+    equals = [system for system in comparison.systems if system.name in tied]
+    cheapest = min([best, *equals], key=lambda system: system.cost("train_seconds") or 0.0)
     if cheapest.name in tied:
         text += f" Of these {cheapest.name} is the cheapest to train."
     return text
