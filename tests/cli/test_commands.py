@@ -4,11 +4,14 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import run_command
+from tests.conftest import ROOT, run_command
 
 TINY = (
     "--data.dataset", "examples/letters.jsonl", "--tokens.max-tokens", "32", "--tokens.vocabulary", "400",
@@ -180,3 +183,35 @@ def test_an_unknown_option_names_the_nearest():
     shown = " ".join(re.sub("[│╭╮╰╯─]", " ", done.stdout + done.stderr).split())
     assert "Did you mean" in shown
     assert "--training.epochs" in shown
+
+
+@pytest.mark.slow
+def test_a_killed_comparison_goes_on_to_the_result_of_an_undisturbed_one(tmp_path):
+    (tmp_path / "p.yaml").write_text(
+        "name: p\nseeds: [0, 1]\nbaselines: false\nresamples: 100\n"
+        "settings:\n  data: {dataset: examples/letters.jsonl}\n"
+        "  tokens: {max_tokens: 32, vocabulary: 400}\n  training: {epochs: 4, patience: 0, precision: float32}\n"
+        "systems: [{name: m, backbone: {name: mamba-mini}}]\n"
+    )
+    command = [sys.executable, "-m", "longdoc", "compare", str(tmp_path / "p.yaml"), "--output"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": ROOT}
+    running = subprocess.Popen([*command, str(tmp_path / "killed")], **quiet)
+    runs = tmp_path / "killed" / "p" / "runs"
+    deadline = time.monotonic() + 120
+    while (
+        not list(runs.glob("m-seed0-*")) and running.poll() is None and time.monotonic() < deadline
+    ):
+        time.sleep(0.02)
+    time.sleep(0.5)  # now the second run is under way
+    assert running.poll() is None
+    running.kill()
+    running.wait(timeout=30)
+    assert not (tmp_path / "killed" / "p" / "comparison.json").exists()
+    for place in ("killed", "whole"):
+        subprocess.run([*command, str(tmp_path / place)], **quiet, check=True, timeout=240)
+    kept = [
+        json.loads((tmp_path / p / "p" / "comparison.json").read_text())
+        for p in ("killed", "whole")
+    ]
+    assert kept[0] == kept[1]
+    assert [p.name for p in runs.iterdir() if p.name.startswith(".")] == []
