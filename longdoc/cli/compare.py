@@ -31,7 +31,7 @@ def compare(
 
     Example: longdoc compare examples/demo.yaml
     """
-    choices.quiet()
+    choices.prepare()
     read = plans.read(plan)
     with shown() as progress:
         comparison = comparing.execute(read, output, progress)

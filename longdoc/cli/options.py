@@ -1,6 +1,7 @@
 """Every setting as an option, made from the settings records themselves."""
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Union
 
@@ -10,6 +11,7 @@ from cyclopts import Parameter
 from longdoc.experiments import explain
 from longdoc.experiments.plan import read_yaml
 from longdoc.experiments.settings import Settings
+from longdoc.kernels import native_library
 from longdoc.settings import build, merge, walk
 
 
@@ -59,7 +61,9 @@ def settings_from(file: str | None, options: Mapping[str, Any]) -> Settings:
     return build(Settings, values)
 
 
-def quiet() -> None:
-    """Keep libraries from talking into the progress bar."""
+def prepare() -> None:
+    """Keep libraries from talking into the progress bar, and say when kernels are slow."""
+    if native_library.load() is None:
+        sys.stderr.write(f"longdoc: Mamba is slow here: {native_library.reason()}\n")
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

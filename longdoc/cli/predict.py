@@ -34,7 +34,7 @@ def predict(
 
     Example: longdoc predict runs/RUN letters.jsonl
     """
-    choices.quiet()
+    choices.prepare()
     opened = store.load(run)
     if not inputs:
         message = "no file to classify; name one or more, or - for standard input"

@@ -27,7 +27,7 @@ def _train(
     Example: longdoc train --data.dataset my.jsonl --backbone.name mamba-mini
     """
     settings = choices.settings_from(config, options)
-    choices.quiet()
+    choices.prepare()
     with shown() as progress:
         folder = run.execute(settings, output, name=name, progress=progress)
     if run.is_main_process() and store.is_complete(folder):

@@ -156,6 +156,24 @@ def test_doctor_says_which_kernels_run_and_why():
     assert "about ten times slower" in without
 
 
+@pytest.mark.slow
+def test_without_compiled_kernels_training_works_and_says_that_it_is_slow(tmp_path):
+    done = run_command(
+        "train",
+        *TINY,
+        "--data.train-documents",
+        "16",
+        "--output",
+        str(tmp_path),
+        LONGDOC_NATIVE="0",
+    )
+    assert done.returncode == 0, done.stderr
+    assert (
+        "Mamba is slow here: blocked tensor operations, because LONGDOC_NATIVE=0 is set"
+        in done.stderr
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
