@@ -46,15 +46,16 @@ def gpt_neo_mini(vocabulary: int) -> PreTrainedConfig:
     return GPTNeoConfig(
         vocab_size=vocabulary, hidden_size=192, num_layers=2, num_heads=6,
         attention_types=[[["global", "local"], 1]], window_size=256, intermediate_size=768,
-        max_position_embeddings=2048, resid_dropout=0.1, embed_dropout=0.1,
+        max_position_embeddings=2048, resid_dropout=0.0, embed_dropout=0.0, attention_dropout=0.0,
     )  # fmt: skip
 
 
 def bert_mini(vocabulary: int) -> PreTrainedConfig:
-    """Give bert-mini's configuration."""
+    """Give bert-mini's configuration; without dropout, like the other two (BERT's own is 0.1)."""
     return BertConfig(
         vocab_size=vocabulary, hidden_size=192, num_hidden_layers=2, num_attention_heads=6,
-        intermediate_size=960, max_position_embeddings=512, attention_probs_dropout_prob=0.0,
+        intermediate_size=960, max_position_embeddings=512,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
 
 
