@@ -51,7 +51,7 @@ class TrainingSettings:
     )
     """Peak rate for LoRA, and for the head alone."""
     scratch_learning_rate: float = chosen(
-        2e-3, "small models with random weights; see docs/experiment-log.md"
+        1e-3, "small models with random weights; see docs/experiment-log.md"
     )
     """Peak rate when every weight starts at random."""
     schedule: Literal["linear", "cosine", "constant"] = cited(
