@@ -66,7 +66,8 @@ def best_threshold(truth: Matrix, scores: NDArray[np.float32]) -> float:
         scores: The same shape.
 
     Returns:
-        A value half way between two neighbouring scores; 0.5 if nothing is true.
+        A value half way between two neighbouring scores, above 0: what a system scores 0 it does
+        not say. 0.5 if nothing is true, or nothing is scored above 0.
 
     Example:
         >>> best_threshold(np.array([True, False, True]), np.array([0.9, 0.2, 0.4]))
@@ -74,12 +75,13 @@ def best_threshold(truth: Matrix, scores: NDArray[np.float32]) -> float:
     """
     order = np.argsort(-scores.reshape(-1), kind="stable")
     values, hits = scores.reshape(-1)[order].astype(float), truth.reshape(-1)[order]
-    if not hits.any():
+    if not hits.any() or values[0] <= 0:
         return FIXED
     tp, taken = hits.cumsum(), np.arange(1, len(hits) + 1)
     scored = ratio(2.0 * tp, taken + hits.sum())
     below = np.append(values[1:], 0.0)
     scored[:-1][values[:-1] == below[:-1]] = -1.0  # equal scores cannot be parted
+    scored[values <= 0] = -1.0
     best = int(scored.argmax())
     return float((values[best] + below[best]) / 2)
 

@@ -118,6 +118,15 @@ def test_a_threshold_without_positives_is_one_half():
     assert thresholds.best_threshold(np.zeros(4, bool), np.arange(4, dtype=np.float32)) == 0.5
 
 
+def test_a_label_that_is_scored_0_everywhere_is_never_given():
+    truth = np.array([[1, 1], [1, 0], [0, 1]], bool)
+    scores = np.array([[1, 0], [1, 0], [1, 0]], np.float32)
+    cuts = thresholds.choose(truth, scores, "multi-label", 10.0)
+    for mode in thresholds.MODES:
+        assert (scores[:, 1] < cuts[mode][1]).all(), mode
+        assert (scores[:, 0] >= cuts[mode][0]).all(), mode
+
+
 def test_rare_labels_are_drawn_towards_the_global_threshold():
     generator = np.random.default_rng(0)
     truth = np.zeros((200, 2), bool)
