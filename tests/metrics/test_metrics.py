@@ -94,7 +94,7 @@ def test_the_best_threshold_is_the_best_of_all(seed):
     scores = np.round(generator.random((30, 3)), 1).astype(np.float32)
     found = thresholds.best_threshold(truth, scores)
     tried = [
-        sk.f1_score(truth.ravel(), (scores >= cut).ravel()) for cut in np.linspace(0, 1.05, 106)
+        sk.f1_score(truth.ravel(), (scores >= cut).ravel()) for cut in np.linspace(0.05, 1.05, 101)
     ]
     assert sk.f1_score(truth.ravel(), (scores >= found).ravel()) == pytest.approx(max(tried))
 
@@ -107,7 +107,7 @@ def test_the_best_binary_threshold_is_the_best_macro_f1_of_all(seed):
     found = thresholds.best_binary_threshold(truth, scores)
     tried = [
         sk.f1_score(truth, scores >= cut, average="macro", zero_division=0)
-        for cut in np.linspace(0, 1.05, 106)
+        for cut in np.linspace(0.05, 1.05, 101)
     ]
     assert sk.f1_score(truth, scores >= found, average="macro", zero_division=0) == pytest.approx(
         max(tried)
