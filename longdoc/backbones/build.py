@@ -1,5 +1,6 @@
 """A backbone's name to a model ready for training, and to its tokenizer."""
 
+import difflib
 import hashlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
@@ -69,6 +70,12 @@ def resolve(settings: BackboneSettings) -> BackboneCard:
     """
     if settings.name in BACKBONES:
         return BACKBONES[settings.name]
+    if _is_slip(settings.name):
+        message = (
+            f"backbone.name {settings.name!r} is no catalogue name; "
+            f"{nearest(settings.name, BACKBONES)}"
+        )
+        raise SettingsError(message)
     try:
         config = AutoConfig.from_pretrained(settings.name, revision=settings.revision)
     except (OSError, ValueError) as error:
@@ -94,6 +101,12 @@ def resolve(settings: BackboneSettings) -> BackboneCard:
         causal=FAMILIES[config.model_type],
         checkpoint=settings.name,
     )
+
+
+def _is_slip(name: str) -> bool:
+    """Say whether a catalogue name was meant; asking in vain for a hub takes half a minute."""
+    close = difflib.get_close_matches(name, BACKBONES, n=1, cutoff=0.75)
+    return "/" not in name and not Path(name).is_dir() and bool(close)
 
 
 def shipped_folder(card: BackboneCard) -> Path:
@@ -127,6 +140,28 @@ def _weights(folder: Path) -> Path:
         message = f"{folder}: no .safetensors or .gguf file in it"
         raise DataError(message)
     return files[0]
+
+
+def identity(card: BackboneCard, config: Any) -> dict[str, str]:
+    """Say which weights a checkpoint has: its hub commit, or the digest of its files.
+
+    Args:
+        card: The backbone's.
+        config: Of a model loaded from it, which knows the commit; None where it is not known.
+
+    Returns:
+        ``checkpoint`` (name), and one of ``commit`` and ``sha256``.
+    """
+    if card.package is not None:
+        return {"checkpoint": card.name, "sha256": card.checksum}
+    commit = getattr(config, "_commit_hash", None)
+    if commit:
+        return {"checkpoint": card.checkpoint, "commit": commit}
+    digest = hashlib.sha256()
+    for file in sorted(Path(card.checkpoint).glob("*.safetensors")):
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return {"checkpoint": card.checkpoint, "sha256": digest.hexdigest()}
 
 
 def load_tokenizer(

@@ -1,6 +1,8 @@
 """A run's model: built from settings, saved with the run, loaded again."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ from longdoc.errors import RunError
 from longdoc.experiments import store
 from longdoc.experiments.settings import Settings
 from longdoc.training import settings as training
+
+BASE = "base.json"
+"""Which checkpoint an adapter belongs to."""
 
 
 def peak_rate(settings: Settings, *, from_random: bool) -> float:
@@ -63,12 +68,14 @@ def save_model(
 ) -> None:
     """Save weights: the adapter in peft's own format, or the whole model where there is none.
 
-    An adapter on a checkpoint is saved alone; on weights that started at random the backbone is
-    saved beside it.
+    An adapter on a checkpoint is saved with the identity of that checkpoint; on weights that
+    started at random the backbone is saved beside it.
     """
     if hasattr(model, "peft_config"):
-        model.save_pretrained(folder / "adapter")
+        # longdoc never resizes a vocabulary; "auto" would ask the hub whether that is so.
+        model.save_pretrained(folder / "adapter", save_embedding_layers=False)
         if card.make is None:
+            store.write_json(folder / BASE, backbones.identity(card, model.config))
             return
         with torch.no_grad():
             fresh = backbones.CLASSIFIERS[card.family](model.get_base_model().config)
@@ -106,14 +113,37 @@ def load_saved(
     labels: Sequence[str],
     kind: Kind,
 ) -> tuple[Any, PreTrainedTokenizerBase, bool]:
-    """Load what :func:`save_model` wrote; where whole weights were saved, from these alone."""
+    """Load what :func:`save_model` wrote; where whole weights were saved, from these alone.
+
+    Raises:
+        RunError: The checkpoint under an adapter is another one than it was trained on.
+        LongdocError: That checkpoint can no longer be had.
+    """
     if (folder / "weights").exists():
         family = AutoConfig.from_pretrained(folder / "weights").model_type
         classifier = backbones.CLASSIFIERS[family]
         model = classifier.from_pretrained(folder / "weights", use_safetensors=True)
     else:
-        model = _classifier(settings, tokenizer, labels, kind).model
+        model = _classifier(_pinned(settings, folder), tokenizer, labels, kind).model
         family = model.config.model_type
     if (folder / "adapter").exists():
         model = lora.load_lora(model, folder / "adapter")
     return model.eval(), tokenizer, FAMILIES[family]
+
+
+def _pinned(settings: Settings, folder: Path) -> Settings:
+    """Have the checkpoint under an adapter be the very one it was trained on."""
+    if not (folder / BASE).exists():
+        return settings
+    kept = json.loads((folder / BASE).read_text(encoding="utf-8"))
+    if kept.get("commit"):
+        backbone = replace(settings.backbone, revision=kept["commit"])
+        return replace(settings, backbone=backbone)
+    now = backbones.identity(backbones.resolve(settings.backbone), None)
+    if kept != now:
+        message = (
+            f"the adapter in {folder} was trained on {kept['checkpoint']} with weights of SHA-256 "
+            f"{kept['sha256']}; what is there now has {now['sha256']}"
+        )
+        raise RunError(message)
+    return settings

@@ -114,6 +114,7 @@ def _finish(partial: Path, final: Path) -> None:
     shutil.rmtree(partial / "checkpoints", ignore_errors=True)
     for name in ("elapsed.json", "trained.json", store.LOCK):
         (partial / name).unlink(missing_ok=True)
+    store.settle(partial)
     partial.rename(final)
 
 
@@ -240,7 +241,7 @@ def _backbone(settings: Settings, corpus: Corpus, folder: Path, progress: Progre
         for split in ("train", *HELD_OUT)
     }
     pad = tokenizer.pad_token_id
-    trained = _trained(settings, corpus, folder, tokenizer, encoded, progress)
+    trained = _trained(Job(settings, corpus, folder, tokenizer, encoded, progress))
     with cost.measured() as predicting:
         scores = {
             split: score_documents(
@@ -274,6 +275,23 @@ def _backbone(settings: Settings, corpus: Corpus, folder: Path, progress: Progre
     return Outcome(parts, timings, trained.notes, trained.history)
 
 
+@dataclass(frozen=True)
+class Job:
+    """What training starts from.
+
+    Attributes:
+        folder: The run's, while it is at work.
+        encoded: Each split's documents in the tokenizer's tokens.
+    """
+
+    settings: Settings
+    corpus: Corpus
+    folder: Path
+    tokenizer: PreTrainedTokenizerBase
+    encoded: dict[str, list[Encoded]]
+    progress: Progress
+
+
 @dataclass
 class Trained:
     """A trained model, and what is known of its training; all but the model is kept as JSON."""
@@ -284,44 +302,31 @@ class Trained:
     history: list[dict[str, float]]
 
 
-def _trained(
-    settings: Settings,
-    corpus: Corpus,
-    folder: Path,
-    tokenizer: PreTrainedTokenizerBase,
-    encoded: dict[str, list[Encoded]],
-    progress: Progress,
-) -> Trained:
+def _trained(job: Job) -> Trained:
     """Train, or take the training that was finished before this run was interrupted."""
-    kept = folder / "trained.json"
+    kept, model_folder = job.folder / "trained.json", job.folder / "model"
     if kept.exists():
         about = json.loads(kept.read_text(encoding="utf-8"))
-        place = (folder / "model", settings, tokenizer, corpus.labels, corpus.kind)
+        place = (model_folder, job.settings, job.tokenizer, job.corpus.labels, job.corpus.kind)
         return Trained(models.load_saved(*place)[0], **about)
-    trained = _train(settings, corpus, folder, tokenizer, encoded, progress)
+    trained = _train(job)
     if is_main_process():
-        card = backbones.resolve(settings.backbone)
-        models.save_model(trained.model, settings, card, folder / "model")
+        card = backbones.resolve(job.settings.backbone)
+        models.save_model(trained.model, job.settings, card, model_folder)
         about = {name: getattr(trained, name) for name in ("timings", "notes", "history")}
         store.write_json(kept, about)
     return trained
 
 
-def _train(
-    settings: Settings,
-    corpus: Corpus,
-    folder: Path,
-    tokenizer: PreTrainedTokenizerBase,
-    encoded: dict[str, list[Encoded]],
-    progress: Progress,
-) -> Trained:
-    model, built = models.build_model(settings, tokenizer, corpus.labels, corpus.kind)
-    _check_adapters(model, encoded["train"], tokenizer.pad_token_id)
+def _train(job: Job) -> Trained:
+    settings, corpus, encoded = job.settings, job.corpus, job.encoded
+    model, built = models.build_model(settings, job.tokenizer, corpus.labels, corpus.kind)
+    _check_adapters(model, encoded["train"], job.tokenizer.pad_token_id)
     splits = {
         split: trainer.Split(split, corpus.kind, encoded[split], corpus.truth(corpus.splits[split]))
         for split in ("train", "validation")
     }
-    before, from_random = _elapsed(folder), built.card.make is not None
+    before, from_random = _elapsed(job.folder), built.card.make is not None
     rate = models.peak_rate(settings, from_random=from_random)
     with cost.measured() as fitting:
         fitted = trainer.fit(
@@ -330,8 +335,8 @@ def _train(
             splits["validation"],
             settings.training,
             rate=rate,
-            folder=folder / "checkpoints",
-            progress=_clocked(progress, folder),
+            folder=job.folder / "checkpoints",
+            progress=_clocked(job.progress, job.folder),
         )
     trainable, total = lora.count_parameters(fitted.model)
     seconds = before + fitting.seconds

@@ -81,6 +81,18 @@ def holds_everything(folder: Path) -> bool:
     return all((folder / name).exists() for name in (*FILES, "predictions.parquet"))
 
 
+def settle(folder: Path) -> None:
+    """Have the disk hold all files of a folder, so that power loss cannot empty a named run."""
+    if os.name != "posix":  # a folder cannot be opened there
+        return
+    for place in (*folder.rglob("*"), folder):
+        number = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Keep a second process from working on the same run (where the system has file locks).

@@ -272,3 +272,9 @@ def test_a_local_checkpoint_is_loaded_with_its_weights(tokenizer, tmp_path):
     model = made(str(tmp_path), tokenizer)
     wanted = MambaForCausalLM.from_pretrained(tmp_path).backbone.layers[0].mixer.in_proj.weight
     assert_close(model.backbone.layers[0].mixer.in_proj.weight, wanted, 0.0)
+
+
+def test_a_slip_of_the_pen_is_refused_without_asking_a_hub(monkeypatch):
+    monkeypatch.setattr("longdoc.backbones.build.AutoConfig", None)
+    with pytest.raises(SettingsError, match="did you mean mamba-mini"):
+        resolve(BackboneSettings(name="mamba-mimi"))

@@ -3,8 +3,11 @@
 import json
 import shutil
 
+import huggingface_hub
 import numpy as np
 import pytest
+import torch
+from transformers import MambaConfig, MambaForCausalLM
 
 import longdoc
 from longdoc import predictions
@@ -13,6 +16,7 @@ from longdoc.experiments import compare, plan, run, store
 from longdoc.experiments.settings import Settings
 from longdoc.predictions import Predictions, decide
 from longdoc.settings import build
+from longdoc.tokens import tokenizers
 from tests.conftest import made_corpus
 
 TINY = {
@@ -94,6 +98,50 @@ def test_a_run_predicts_after_its_documents_and_its_origin_are_gone(runs, tmp_pa
     (moved / "settings.json").write_text(json.dumps(kept))
     (found,) = longdoc.predict(moved, ["The lift is broken"])
     assert set(found.scores) == set(runs["mamba"].data["labels"])
+
+
+def checkpoint(folder, seed=0):
+    """Write a tiny checkpoint as a hub has it."""
+    torch.manual_seed(seed)
+    tokenizer = tokenizers.train(["a small tokenizer of a few hundred entries"], 300)
+    config = MambaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, state_size=4
+    )
+    MambaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_an_adapter_stays_with_the_weights_it_was_trained_on(tmp_path):
+    name = str(checkpoint(tmp_path / "checkpoint"))
+    chosen = settings(backbone={"name": name}, adapter={"preset": "e5-mistral", "rank": 2})
+    made = store.load(run.execute(chosen, tmp_path / "runs"))
+    assert not (made.folder / "model" / "weights").exists()
+    assert list(longdoc.predict(made, ["The lift is broken"]))
+    checkpoint(tmp_path / "checkpoint", seed=1)
+    with pytest.raises(RunError, match=r"was trained on .* with weights of SHA-256"):
+        list(longdoc.predict(made, ["The lift is broken"]))
+
+
+def test_an_adapter_on_a_hub_checkpoint_asks_for_the_same_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    first, second = "1" * 40, "2" * 40
+    place = tmp_path / "hub" / "models--somebody--tiny"
+    checkpoint(place / "snapshots" / first)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(first)
+    chosen = settings(
+        backbone={"name": "somebody/tiny"}, adapter={"preset": "e5-mistral", "rank": 2}
+    )
+    made = store.load(run.execute(chosen, tmp_path / "runs"))
+    kept = json.loads((made.folder / "model" / "base.json").read_text())
+    assert kept == {"checkpoint": "somebody/tiny", "commit": first}
+    (before,) = longdoc.predict(made, ["The lift is broken"])
+    checkpoint(place / "snapshots" / second, seed=1)
+    (place / "refs" / "main").write_text(second)
+    (after,) = longdoc.predict(made, ["The lift is broken"])
+    assert after.scores == before.scores
 
 
 def test_runs_of_one_name_with_other_settings_are_not_taken_for_seeds(tmp_path):
