@@ -1,6 +1,7 @@
 """LoRA through peft on every family, also where peft alone refuses or silently does nothing."""
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,7 +174,7 @@ def apply(model: PreTrainedModel, settings: AdapterSettings, *, from_random: boo
                 part in placement.HEADS[family] for part in name.split(".")
             )
         return model
-    return add_lora(
+    wrapped = add_lora(
         model,
         settings.rank,
         settings.alpha,
@@ -181,6 +182,11 @@ def apply(model: PreTrainedModel, settings: AdapterSettings, *, from_random: boo
         settings.target_modules or placement.targets(preset, family),
         settings.rank_stabilised,
     )
+    # longdoc never resizes a vocabulary; peft's "auto" asks the hub at every checkpoint.
+    wrapped.save_pretrained = functools.partial(
+        wrapped.save_pretrained, save_embedding_layers=False
+    )
+    return wrapped
 
 
 def resolved(settings: AdapterSettings, *, from_random: bool) -> Preset:

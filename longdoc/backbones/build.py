@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import torch
 from transformers import (
     AutoConfig,
@@ -142,23 +143,27 @@ def _weights(folder: Path) -> Path:
     return files[0]
 
 
-def identity(card: BackboneCard, config: Any) -> dict[str, str]:
+def identity(card: BackboneCard, settings: BackboneSettings) -> dict[str, str]:
     """Say which weights a checkpoint has: its hub commit, or the digest of its files.
 
     Args:
-        card: The backbone's.
-        config: Of a model loaded from it, which knows the commit; None where it is not known.
+        card: The backbone's, which has been loaded before.
+        settings: For its revision.
 
     Returns:
         ``checkpoint`` (name), and one of ``commit`` and ``sha256``.
     """
     if card.package is not None:
         return {"checkpoint": card.name, "sha256": card.checksum}
-    commit = getattr(config, "_commit_hash", None)
-    if commit:
+    folder = Path(card.checkpoint)
+    if not folder.is_dir():
+        cached = huggingface_hub.try_to_load_from_cache(
+            card.checkpoint, "config.json", revision=settings.revision
+        )
+        commit = Path(cached).parent.name if isinstance(cached, str) else ""
         return {"checkpoint": card.checkpoint, "commit": commit}
     digest = hashlib.sha256()
-    for file in sorted(Path(card.checkpoint).glob("*.safetensors")):
+    for file in sorted(folder.glob("*.safetensors")):
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return {"checkpoint": card.checkpoint, "sha256": digest.hexdigest()}

@@ -72,10 +72,9 @@ def save_model(
     started at random the backbone is saved beside it.
     """
     if hasattr(model, "peft_config"):
-        # longdoc never resizes a vocabulary; "auto" would ask the hub whether that is so.
-        model.save_pretrained(folder / "adapter", save_embedding_layers=False)
+        model.save_pretrained(folder / "adapter")
         if card.make is None:
-            store.write_json(folder / BASE, backbones.identity(card, model.config))
+            store.write_json(folder / BASE, backbones.identity(card, settings.backbone))
             return
         with torch.no_grad():
             fresh = backbones.CLASSIFIERS[card.family](model.get_base_model().config)
@@ -136,10 +135,10 @@ def _pinned(settings: Settings, folder: Path) -> Settings:
     if not (folder / BASE).exists():
         return settings
     kept = json.loads((folder / BASE).read_text(encoding="utf-8"))
-    if kept.get("commit"):
-        backbone = replace(settings.backbone, revision=kept["commit"])
+    if "commit" in kept:
+        backbone = replace(settings.backbone, revision=kept["commit"] or settings.backbone.revision)
         return replace(settings, backbone=backbone)
-    now = backbones.identity(backbones.resolve(settings.backbone), None)
+    now = backbones.identity(backbones.resolve(settings.backbone), settings.backbone)
     if kept != now:
         message = (
             f"the adapter in {folder} was trained on {kept['checkpoint']} with weights of SHA-256 "
