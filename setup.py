@@ -13,7 +13,9 @@ setup(
         Extension(
             "longdoc.kernels._native",
             sources=[f"{NATIVE}/kernels.cpp"],
-            depends=[f"{NATIVE}/scan.inc"],
+            depends=[
+                f"{NATIVE}/{name}.inc" for name in ("vector", "scan", "conv", "norm", "dropout")
+            ],
             extra_compile_args=[
                 *("-O3", "-std=c++17", "-fvisibility=hidden", "-pthread", "-fno-math-errno"),
                 *("-ffp-contract=fast", "-Wno-psabi", "-Wno-maybe-uninitialized"),

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from longdoc.adapters import placement
+from longdoc.adapters.fused import use_fused_lora
 from longdoc.adapters.placement import Preset
+from longdoc.backbones.linear import use_fast_linears
 from longdoc.backbones.mamba import ModularMambaMixer, use_modular_mixers
 from longdoc.errors import RunError
 from longdoc.settings import chosen, cited, require
@@ -114,7 +116,7 @@ def add_lora(
         hu2022lora, Sec. 4.1.
     """
     check_numbers(rank, alpha, dropout)
-    use_modular_mixers(model)
+    use_fast_linears(use_modular_mixers(model))
     family = model.config.model_type
     names = list(target_modules or placement.targets("e5-mistral", family))
     placement.check_targets(model, names)
@@ -132,14 +134,15 @@ def add_lora(
         modules_to_save=head if classifies else None,
     )
     with _mamba_projections_allowed(model):
-        return peft.get_peft_model(model, config)
+        return use_fused_lora(peft.get_peft_model(model, config))
 
 
 def load_lora(model: PreTrainedModel, folder: Path) -> Any:
     """Put a saved adapter, in peft's own format, back onto its model."""
     use_modular_mixers(model)
     with _mamba_projections_allowed(model):
-        return peft.PeftModel.from_pretrained(model, str(folder), is_trainable=False)
+        loaded = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=False)
+    return use_fused_lora(loaded)
 
 
 def _untie(model: PreTrainedModel, names: Sequence[str]) -> None:

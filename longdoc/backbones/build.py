@@ -25,7 +25,8 @@ from longdoc.backbones.classification import (
     GPTNeoForSequenceClassification,
     LlamaForSequenceClassification,
 )
-from longdoc.backbones.mamba import MambaForSequenceClassification
+from longdoc.backbones.linear import use_fast_linears
+from longdoc.backbones.mamba import MambaForSequenceClassification, ModularMambaMixer
 from longdoc.backbones.positions import extend_positions
 from longdoc.documents.document import Kind
 from longdoc.errors import DataError, MissingPartError, SettingsError, nearest
@@ -240,7 +241,11 @@ def build(
         model = _make(card, settings, tokenizer, head)
     model.config.pad_token_id = tokenizer.pad_token_id
     before = extend_positions(model, max_tokens)
+    use_fast_linears(model)
     if settings.gradient_checkpointing:
+        for module in model.modules():
+            if isinstance(module, ModularMambaMixer):
+                module.recompute = False  # its whole layer is
         model.gradient_checkpointing_enable({"use_reentrant": False})
     notes: dict[str, object] = {"from_random_weights": card.make is not None}
     if before is not None:

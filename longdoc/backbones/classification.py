@@ -8,17 +8,23 @@ Letters: ``b`` documents in the batch, ``l`` tokens, ``c`` labels.
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import GPTNeoConfig, GPTNeoModel, LlamaConfig, LlamaModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoPreTrainedModel
 from transformers.models.llama.modeling_llama import LlamaPreTrainedModel
 
+from longdoc.backbones.gpt_neo import use_block_attention
+from longdoc.backbones.linear import use_fast_linears
 from longdoc.heads.pooling import last_token, real_lengths
 
 
 class LastTokenClassification:
     """The forward pass shared by all causal classifiers; mixed into a ``PreTrainedModel``."""
+
+    packs_documents = False
+    """Whether the backbone reads documents of unequal length laid one after the other."""
 
     accepts_loss_kwargs = False
     """The loss is a mean over the batch; transformers' Trainer must scale it for accumulation."""
@@ -46,18 +52,9 @@ class LastTokenClassification:
         Returns:
             ``logits`` of shape ``(b, c)``, and ``loss`` if labels are given.
         """
-        backbone = getattr(self, self.base_model_prefix)  # type: ignore[attr-defined]
-        outputs = backbone(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            inputs_embeds=inputs_embeds,
-            use_cache=False,
-            return_dict=True,
-            **kwargs,
-        )
-        hidden = outputs.last_hidden_state
-        mask = attention_mask if attention_mask is not None else hidden.new_ones(hidden.shape[:2])
-        logits = self.score(last_token(hidden, real_lengths(mask)))  # type: ignore[attr-defined]
+        outputs, lengths = self._read(input_ids, attention_mask, inputs_embeds, kwargs)
+        last = last_token(outputs.last_hidden_state, lengths)
+        logits = self.score(last)  # type: ignore[attr-defined]
         loss = None
         if labels is not None:
             loss = self.loss_function(  # type: ignore[attr-defined]
@@ -70,16 +67,67 @@ class LastTokenClassification:
         )
         return result if return_dict is not False else result.to_tuple()
 
+    def _read(
+        self,
+        input_ids: Tensor | None,
+        mask: Tensor | None,
+        embeds: Tensor | None,
+        kwargs: dict[str, Any],
+    ) -> tuple[Any, Tensor]:
+        """Run the backbone; gives its outputs and where each document's last token stands.
+
+        Padded documents are laid one after the other where the backbone can read them so.
+        """
+        backbone = getattr(self, self.base_model_prefix)  # type: ignore[attr-defined]
+        given = embeds if embeds is not None else input_ids
+        assert given is not None
+        if mask is None:
+            lengths = torch.full(given.shape[:1], given.shape[1], device=given.device)
+        else:
+            lengths = real_lengths(mask)
+        if mask is not None and self._packs(mask, kwargs):
+            counts = mask.sum(1)
+            starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+            real = mask.bool()
+            row = {
+                "input_ids": None if input_ids is None else input_ids[real][None],
+                "inputs_embeds": None if embeds is None else embeds[real][None],
+            }
+            outputs = backbone(**row, attention_mask=starts, use_cache=False, return_dict=True)
+            outputs.last_hidden_state = outputs.last_hidden_state[0, starts[1:] - 1][:, None]
+            return outputs, torch.ones_like(lengths)
+        outputs = backbone(
+            input_ids=input_ids,
+            attention_mask=mask,
+            inputs_embeds=embeds,
+            use_cache=False,
+            return_dict=True,
+            **kwargs,
+        )
+        return outputs, lengths
+
+    def _packs(self, mask: Tensor, kwargs: dict[str, Any]) -> bool:
+        """Say whether padding is left out; where it must be seen, or there is none, it is not."""
+        if not self.packs_documents or torch.compiler.is_compiling() or mask.device.type != "cpu":
+            return False
+        states = kwargs.get("output_hidden_states") or self.config.output_hidden_states  # type: ignore[attr-defined]
+        counts = mask.sum(1)
+        padded = bool((mask == 0).any()) and bool((counts > 0).all())
+        return padded and not states and not any(v is not None for v in kwargs.values())
+
 
 class GPTNeoForSequenceClassification(LastTokenClassification, GPTNeoPreTrainedModel):
     """GPT-Neo with a linear layer on the state of the last real token."""
 
+    packs_documents = True
+
     def __init__(self, config: GPTNeoConfig) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
-        self.transformer = GPTNeoModel(config)
+        self.transformer = use_block_attention(GPTNeoModel(config))
         self.score = nn.Linear(config.hidden_size, int(config.num_labels or 0), bias=False)
         self.post_init()  # type: ignore[no-untyped-call]
+        use_fast_linears(self)
 
 
 class LlamaForSequenceClassification(LastTokenClassification, LlamaPreTrainedModel):
@@ -93,3 +141,4 @@ class LlamaForSequenceClassification(LastTokenClassification, LlamaPreTrainedMod
         self.model = LlamaModel(config)
         self.score = nn.Linear(config.hidden_size, int(config.num_labels or 0), bias=False)
         self.post_init()  # type: ignore[no-untyped-call]
+        use_fast_linears(self)

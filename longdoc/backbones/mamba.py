@@ -11,16 +11,26 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.utils.checkpoint import checkpoint
 from transformers import Cache, MambaConfig
-from transformers.models.mamba.modeling_mamba import MambaMixer, MambaModel, MambaPreTrainedModel
+from transformers.models.mamba.modeling_mamba import (
+    MambaMixer,
+    MambaModel,
+    MambaPreTrainedModel,
+    MambaRMSNorm,
+)
 
 from longdoc.backbones.classification import LastTokenClassification
-from longdoc.kernels import selective_scan
+from longdoc.backbones.linear import use_fast_linears
+from longdoc.kernels import causal_conv1d, rms_norm, selective_scan
 
 
 class ModularMambaMixer(MambaMixer):
     """transformers' Mamba mixer, its parameters unchanged, every projection called as a module."""
+
+    recompute: bool = True
+    """Whether what lies between the outer projections is computed again in the backward pass: a
+    twelfth more time, half the memory (docs/results/kernels.md)."""
 
     def forward(
         self,
@@ -35,6 +45,8 @@ class ModularMambaMixer(MambaMixer):
             hidden_states: Shape ``(b, l, hidden)``.
             cache_params: States to continue from and to update.
             attention_mask: 1 for real tokens, shape ``(b, l)``; padding leaves the state as it is.
+                Or the places where documents begin that lie one after the other, shape
+                ``(documents + 1,)`` (then ``b = 1``).
 
         Returns:
             Shape ``(b, l, hidden)``.
@@ -42,75 +54,86 @@ class ModularMambaMixer(MambaMixer):
         Source:
             gu2023mamba, Sec. 3.4 and Alg. 2.
         """
-        u, gate = self.in_proj(_masked(hidden_states, attention_mask)).chunk(2, dim=-1)
-        u = _masked(self._convolve(u, cache_params), attention_mask)
+        mask = starts = None
+        if attention_mask is not None and attention_mask.dim() == 1:
+            starts = attention_mask
+        elif attention_mask is not None:
+            mask = attention_mask[:, -hidden_states.shape[1] :, None]
+        both = self.in_proj(_masked(hidden_states, mask))
+        if self.recompute and cache_params is None and torch.is_grad_enabled():
+            mixed = checkpoint(self._mix, both, mask, starts, None, use_reentrant=False)
+        else:
+            mixed = self._mix(both, mask, starts, cache_params)
+        output: Tensor = self.out_proj(mixed)
+        return output
+
+    def _mix(
+        self, both: Tensor, mask: Tensor | None, starts: Tensor | None, cache: Cache | None
+    ) -> Tensor:
+        """Do what lies between the outer projections, ``(b, l, 2 d)`` to ``(b, l, d)``."""
+        u, gate = both.transpose(1, 2).chunk(2, dim=1)
+        u = _masked(self._convolve(u, starts, cache).transpose(1, 2), mask)
         sizes = [self.time_step_rank, self.ssm_state_size, self.ssm_state_size]
         step, B, C = self.x_proj(u).split(sizes, dim=-1)  # noqa: N806
-        before = None
-        if cache_params is not None:
-            before = cache_params.get_recurrent_state(self.layer_idx, state_idx=0)
+        delta = self.dt_proj(step)
+        if mask is not None:
+            # softplus of this is zero: the state stays as it is.
+            delta = delta.masked_fill(mask == 0, float("-inf"))
+        before = None if cache is None else cache.get_recurrent_state(self.layer_idx, state_idx=0)
         scanned = selective_scan(
             u.transpose(1, 2),
-            self.dt_proj(step).transpose(1, 2),
+            delta.transpose(1, 2),
             -torch.exp(self.A_log.float()),
             B.transpose(1, 2),
             C.transpose(1, 2),
             self.D.float(),
-            z=gate.transpose(1, 2),
+            z=gate,
             delta_softplus=True,
             return_last_state=True,
             initial_state=before,
+            starts=starts,
         )
-        if cache_params is not None:
-            cache_params.update_recurrent_state(scanned[1].to(u.dtype), self.layer_idx)
-        output: Tensor = self.out_proj(scanned[0].transpose(1, 2).to(hidden_states.dtype))
-        return output
+        if cache is not None:
+            cache.update_recurrent_state(scanned[1].to(u.dtype), self.layer_idx)
+        return scanned[0].transpose(1, 2)
 
-    def _convolve(self, u: Tensor, cache_params: Cache | None) -> Tensor:
-        """Convolve each channel over the last few tokens, then activate, ``(b, l, d)``."""
-        length = u.shape[1]
-        if cache_params is not None:
+    def _convolve(self, u: Tensor, starts: Tensor | None, cache: Cache | None) -> Tensor:
+        """Convolve each channel of ``(b, d, l)`` over the last few tokens, then activate."""
+        length = u.shape[2]
+        if cache is not None:
             width = self.conv_kernel_size
-            whole = cache_params.update_conv_state(
-                u.transpose(1, 2), self.layer_idx, conv_kernel_size=width
-            )
-            u = whole.transpose(1, 2)
-        return self.act(
-            causal_convolution(u, self.conv1d.weight[:, 0], self.conv1d.bias)[:, -length:]
-        )
+            u = cache.update_conv_state(u, self.layer_idx, conv_kernel_size=width)
+        weight, bias = self.conv1d.weight[:, 0], self.conv1d.bias
+        if self.activation in ("silu", "swish"):
+            y = causal_conv1d(u, weight, bias, self.activation, starts=starts)
+        else:
+            y = self.act(causal_conv1d(u, weight, bias, starts=starts))
+        assert isinstance(y, Tensor)
+        return y[:, :, -length:]
 
 
-def causal_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Convolve each channel with the tokens before it.
-
-    Args:
-        x: Shape ``(b, l, d)``, channels side by side.
-        weight: Shape ``(d, k)``; the last column belongs to the token itself.
-        bias: Shape ``(d,)``.
-
-    Returns:
-        Shape ``(b, l, d)``, the type of ``x``.
-    """
-    width = weight.shape[1]
-    padded = F.pad(x, (0, 0, width - 1, 0))
-    columns = weight.to(x.dtype).unbind(dim=1)
-    total = padded[:, : x.shape[1]] * columns[0]
-    for place in range(1, width):
-        total = torch.addcmul(total, padded[:, place : place + x.shape[1]], columns[place])
-    return total if bias is None else total + bias.to(x.dtype)
+def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x if mask is None else x * mask.to(x.dtype)
 
 
-def _masked(x: Tensor, attention_mask: Tensor | None) -> Tensor:
-    if attention_mask is None:
-        return x
-    return x * attention_mask[:, -x.shape[1] :, None].to(x.dtype)
+class FastRMSNorm(MambaRMSNorm):
+    """transformers' normalisation in one pass over memory each way."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Normalise ``(..., d)``; gives autocast's type where it is on."""
+        kind = None
+        if torch.is_autocast_enabled("cpu") and hidden_states.device.type == "cpu":
+            kind = torch.get_autocast_dtype("cpu")
+        return rms_norm(hidden_states, self.weight, self.variance_epsilon, kind)
 
 
 def use_modular_mixers(model: nn.Module) -> nn.Module:
-    """Let every Mamba mixer call its projections as modules; weights stay as they are."""
+    """Let every Mamba layer run on longdoc's kernels and call its projections as modules."""
     for module in model.modules():
         if type(module) is MambaMixer:
             module.__class__ = ModularMambaMixer
+        elif type(module) is MambaRMSNorm:
+            module.__class__ = FastRMSNorm
     return model
 
 
@@ -126,6 +149,8 @@ class MambaForSequenceClassification(LastTokenClassification, MambaPreTrainedMod
         torch.Size([1, 3])
     """
 
+    packs_documents = True
+
     def __init__(self, config: MambaConfig) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
@@ -133,3 +158,4 @@ class MambaForSequenceClassification(LastTokenClassification, MambaPreTrainedMod
         use_modular_mixers(self.backbone)
         self.score = nn.Linear(config.hidden_size, int(config.num_labels or 0), bias=False)
         self.post_init()  # type: ignore[no-untyped-call]
+        use_fast_linears(self)

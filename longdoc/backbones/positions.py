@@ -58,7 +58,7 @@ def extend_positions(model: PreTrainedModel, length: int) -> int | None:
 def _rebuild_position_buffers(model: nn.Module, length: int) -> None:
     """Rebuild what transformers sized by the number of positions."""
     for module in model.modules():
-        if isinstance(module, GPTNeoSelfAttention):
+        if isinstance(module, GPTNeoSelfAttention) and module.bias is not None:
             seen = torch.ones(length, length, dtype=torch.bool, device=module.bias.device).tril()
             if module.attention_type == "local":
                 seen = seen ^ seen.tril(-module.config.window_size)

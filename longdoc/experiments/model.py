@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from longdoc.adapters import lora
 from longdoc.backbones import build as backbones
 from longdoc.backbones.catalog import FAMILIES, BackboneCard
+from longdoc.backbones.linear import use_fast_linears
 from longdoc.documents.document import Kind
 from longdoc.errors import RunError
 from longdoc.experiments import store
@@ -122,6 +123,7 @@ def load_saved(
         family = AutoConfig.from_pretrained(folder / "weights").model_type
         classifier = backbones.CLASSIFIERS[family]
         model = classifier.from_pretrained(folder / "weights", use_safetensors=True)
+        use_fast_linears(model)
     else:
         model = _classifier(_pinned(settings, folder), tokenizer, labels, kind).model
         family = model.config.model_type

@@ -1,24 +1,86 @@
-"""Finds and loads the compiled kernels, and says why when it cannot."""
+"""Finds and loads the compiled kernels, says why when it cannot, and calls them."""
 
 import ctypes
 import functools
 import importlib.machinery
 import os
+from collections.abc import Mapping
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 SWITCH = "LONGDOC_NATIVE"
 WIDTHS = {16: "AVX-512", 8: "AVX2", 4: "baseline"}
+CHUNK, TILE, MOST_STATES = 32, 64, 256
+"""Tokens between two kept states, tokens a task of what is not recurrent, states a channel."""
+
+
+def _fields(numbers: str, pointers: str) -> list[tuple[str, type]]:
+    counts = [(name, ctypes.c_int64) for name in numbers.split()]
+    return [*counts, *((name, ctypes.c_void_p) for name in pointers.split())]
+
+
+class ScanArguments(ctypes.Structure):
+    """Mirrors the structure of this name in ``native/kernels.cpp``, as the next two do."""
+
+    _fields_ = _fields(
+        "documents d n groups ranges range softplus half u_t delta_t z_t dout_t",
+        "starts chunk_starts u delta z A B C D bias initial out last states dout dlast "
+        "du ddelta dz dA dB dC dD dbias dinitial",
+    )
+
+
+class ConvArguments(ctypes.Structure):
+    """What the convolution is called with."""
+
+    _fields_ = _fields(
+        "d k tiles silu half x_t dout_t",
+        "starts tile_starts tile_documents x weight bias initial out dout dx dweight dinitial",
+    )
+
+
+class NormArguments(ctypes.Structure):
+    """What the normalisation is called with."""
+
+    _fields_ = (
+        *_fields("tokens d half", ""),
+        ("eps", ctypes.c_double),
+        *_fields("", "x weight out scale dout dx dweight"),
+    )
+
+
+class DropoutArguments(ctypes.Structure):
+    """What dropout is called with."""
+
+    _fields_ = (
+        *_fields("count half seed", ""),
+        ("rate", ctypes.c_double),
+        *_fields("", "x out"),
+    )
+
+
+SIZES = (
+    *(CHUNK, TILE, MOST_STATES),
+    *map(ctypes.sizeof, (ScanArguments, ConvArguments, NormArguments, DropoutArguments)),
+)
 
 
 @functools.cache
 def load() -> ctypes.CDLL | None:
-    """Load the compiled kernels; None where they were not built, or LONGDOC_NATIVE=0."""
-    if os.environ.get(SWITCH) == "0" or _file() is None:
-        return None
-    try:
-        return ctypes.CDLL(str(_file()))
-    except OSError:
-        return None
+    """Load the compiled kernels; None where they are not there or of use, or LONGDOC_NATIVE=0."""
+    return None if reason_against() else _open()
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def available() -> bool:
+    """Say whether the compiled kernels run."""
+    return load() is not None
+
+
+@functools.cache
+def _open() -> ctypes.CDLL:
+    return ctypes.CDLL(str(_file()))
 
 
 def _file() -> Path | None:
@@ -36,15 +98,75 @@ def width() -> int:
     return int(library.longdoc_best_width()) if library else 0
 
 
-def reason() -> str:
-    """Say which kernels run, and why, in a sentence without its full stop."""
+def reason_against() -> str:
+    """Say why the compiled kernels do not run; empty where they do."""
     if os.environ.get(SWITCH) == "0":
-        return f"blocked tensor operations, because {SWITCH}=0 is set"
+        return f"{SWITCH}=0 is set"
     if _file() is None:
         return (
-            "blocked tensor operations, because the compiled kernels were not built: "
-            "install a C++ compiler and install longdoc again"
+            "the compiled kernels were not built: install a C++ compiler and install longdoc again"
         )
-    if load() is None:
-        return f"blocked tensor operations, because {_file()} could not be loaded"
-    return f"compiled kernels, {WIDTHS[width()]}"
+    try:
+        size = _open().longdoc_size
+    except (OSError, AttributeError):
+        return f"{_file()} could not be loaded: install longdoc again"
+    size.restype = ctypes.c_int64
+    if tuple(size(place) for place in range(len(SIZES))) != SIZES:
+        return f"{_file()} was built from other sources: install longdoc again"
+    return ""
+
+
+def reason() -> str:
+    """Say which kernels run, and why, in a sentence without its full stop."""
+    against = reason_against()
+    return (
+        f"blocked tensor operations, because {against}"
+        if against
+        else (f"compiled kernels, {WIDTHS[width()]}")
+    )
+
+
+def fill(arguments: ctypes.Structure, tensors: Mapping[str, Tensor | None]) -> None:
+    """Set pointers; the tensors must live until the call is over."""
+    for name, part in tensors.items():
+        if part is not None:
+            setattr(arguments, name, part.data_ptr())
+
+
+def call(function: str, arguments: ctypes.Structure) -> None:
+    """Run a kernel with as many threads as torch has; the interpreter lock is free meanwhile.
+
+    Raises:
+        RuntimeError: The kernels are not there.
+        MemoryError: A workspace could not be had.
+    """
+    library = load()
+    if library is None:
+        message = f"the compiled kernels cannot run: {reason_against()}"
+        raise RuntimeError(message)
+    if not getattr(library, function)(ctypes.byref(arguments), width(), torch.get_num_threads()):
+        message = f"{function}: no memory for its workspace"
+        raise MemoryError(message)
+
+
+def rows(x: Tensor) -> Tensor:
+    """Give ``(b, l, d)`` such that channels lie side by side and tokens at one distance."""
+    apart = row_stride(x)
+    ordered = x.stride(2) == 1 and (x.shape[0] == 1 or x.stride(0) == x.shape[1] * apart)
+    return x if ordered else x.clone(memory_format=torch.contiguous_format)
+
+
+def row_stride(x: Tensor) -> int:
+    """Give the elements between two tokens; a dimension of one has no say in it."""
+    return x.stride(1) if x.shape[1] > 1 else x.stride(0)
+
+
+def whole_starts(b: int, length: int) -> Tensor:
+    """Give the places of the first tokens of ``b`` documents of one length, and their end."""
+    return torch.arange(b + 1, dtype=torch.int64) * length
+
+
+def parts_before(starts: Tensor, size: int) -> Tensor:
+    """Count, before each document and in all, the parts of ``size`` tokens that none shares."""
+    counts = (starts.diff() + size - 1) // size
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])

@@ -33,7 +33,11 @@ def test_lora_trains_saves_and_predicts(name, tmp_path):
         tmp_path,
     )
     assert run.environment["notes"]["adapter"] == "e5-mistral"
-    assert {p.name for p in (run.folder / "model").iterdir()} == {"adapter", "tokenizer"}
+    assert {p.name for p in (run.folder / "model").iterdir()} == {
+        "adapter",
+        "base.json",
+        "tokenizer",
+    }
     assert run.timings["trainable_parameters"] < 0.1 * run.timings["parameters"]
     test = run.predictions()["test"]
     text = longdoc.load_dataset("examples/letters.jsonl").splits["test"][0].text

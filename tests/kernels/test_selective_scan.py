@@ -35,23 +35,23 @@ def inputs(b=2, d=20, l=37, n=5, g=None, seed=0):  # noqa: E741
     }  # fmt: skip
 
 
-def outcome(scan, given, dtype, without=()):
+def outcome(scan, given, dtype, without=(), **options):
     """Run a scan; give output, last state and all gradients."""
     leaves = {
         name: value.detach().clone().to(dtype).requires_grad_()
         for name, value in given.items()
         if name not in without
     }
-    y, last = scan(**leaves, delta_softplus=True, return_last_state=True)
+    y, last = scan(**leaves, delta_softplus=True, return_last_state=True, **options)
     weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
     ends = torch.linspace(1, -1, last.numel(), dtype=last.dtype).view_as(last)
     ((y * weights).sum() + (last * ends).sum()).backward()
     return {"y": y.detach(), "last": last.detach(), **{k: v.grad for k, v in leaves.items()}}
 
 
-def assert_same_outcome(variant, given, without=()):
-    wanted = outcome(reference.selective_scan, given, torch.float64, without)
-    found = outcome(variant.selective_scan, given, torch.float32, without)
+def assert_same_outcome(variant, given, without=(), **options):
+    wanted = outcome(reference.selective_scan, given, torch.float64, without, **options)
+    found = outcome(variant.selective_scan, given, torch.float32, without, **options)
     for name, value in wanted.items():
         assert_close(found[name], value, tolerances.SCAN_FLOAT32, name)
 
@@ -174,6 +174,49 @@ def test_one_document_alone_equals_it_in_a_batch(variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("without", [(), {"initial_state"}])
+def test_documents_one_after_the_other_are_each_by_itself(variant, without):
+    starts = torch.tensor([0, 1, 3, 35, 67, 100])
+    given = inputs(b=1, l=100, g=2)
+    given["initial_state"] = torch.randn(5, 20, 5, dtype=torch.float64)
+    assert_same_outcome(variant, given, without, starts=starts)
+
+
+@pytest.mark.parametrize("starts", [[0, 5, 5, 37], [1, 37], [0, 30], [0]])
+def test_places_of_documents_that_do_not_fit_are_refused(starts):
+    given = {name: value.float() for name, value in inputs(b=1).items()}
+    with pytest.raises(ValueError, match="starts must"):
+        selective_scan(**given, starts=torch.tensor(starts))
+
+
+@needs_native
+@pytest.mark.parametrize("starts", [None, torch.tensor([0, 20, 40])])
+def test_the_operators_pass_torchs_own_checks(starts):
+    b = 2 if starts is None else 1
+    given = {name: value.float() for name, value in inputs(b=b, l=40).items()}
+    tensors = [given[name] for name in ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")]
+    u, delta, A, B, C, D, z, bias = tensors
+    wide = [part[:, None].permute(0, 3, 1, 2).contiguous() for part in (B, C)]
+    arguments = [u.mT, delta.mT, A, *wide, D, z.mT, bias, None, starts, True, True]
+    floats = [x.detach().requires_grad_() if isinstance(x, torch.Tensor) and x.is_floating_point()
+              else x for x in arguments]  # fmt: skip
+    torch.library.opcheck(compiled.scan_forward, floats, test_utils=(
+        "test_schema", "test_autograd_registration", "test_faketensor",
+    ))  # fmt: skip
+
+
+@needs_native
+def test_a_compiled_function_sees_the_scan_whole():
+    given = {name: value.float() for name, value in inputs(l=40).items()}
+
+    def double(u):
+        return selective_scan(**{**given, "u": u}, delta_softplus=True) * 2
+
+    traced = torch.compile(double, backend="aot_eager", fullgraph=True)
+    assert_close(traced(given["u"]), double(given["u"]), 1e-6)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("step", [1e-6, 1.0, 30.0, 1e3])
 @pytest.mark.parametrize("rate", [-1e-8, -1.0, -1e4])
 def test_extreme_steps_and_rates_stay_finite_and_right(variant, step, rate):
@@ -216,17 +259,6 @@ def test_every_vector_width_of_this_processor_equals_the_reference(monkeypatch):
         if width <= widest:
             monkeypatch.setattr(native_library, "width", lambda width=width: width)
             assert_same_outcome(compiled, inputs(d=37, l=70, n=16))
-
-
-@needs_native
-def test_the_python_mirror_of_the_native_structure_has_its_size():
-    library = native_library.load()
-    sizes = [library.longdoc_scan_sizes(which) for which in range(4)]
-    here = [compiled.CHUNK, compiled.RANGE, compiled.MOST_STATES]
-    assert sizes[:3] == here
-    import ctypes
-
-    assert sizes[3] == ctypes.sizeof(compiled.ScanArguments)
 
 
 def _scan_in_child(queue):

@@ -1,31 +1,93 @@
 // Native kernels behind a plain C interface: no torch at build time, loaded through ctypes.
 //
 // Threads are started for each call and joined before it returns. Nothing outlives a call, so a
-// forked child (a DataLoader worker) can call in as well as its parent.
+// forked child (a DataLoader worker) can call in as well as its parent. How work is parted depends
+// on shapes alone, so results do not depend on the number of threads.
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <new>
 #include <thread>
 #include <vector>
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 static const int CHUNK = 32;         // tokens between two kept states
-static const int RANGE = 128;        // channels a task: fixed, so results do not depend on threads
+static const int TILE = 64;          // tokens a task of what is not recurrent
 static const int MOST_STATES = 256;  // states a channel
+static const int64_t PIECE = 65536;  // elements a task of what is elementwise
 
-// Mirrors ScanArguments in selective_scan/compiled.py, field by field. Strides are in elements;
-// channels lie side by side. Pointers that are not needed are null.
+struct Half {
+  uint16_t bits;
+};
+
+// The structures mirror those of the same names in Python, field by field. Strides are in
+// elements; channels lie side by side. Documents lie one after the other: `starts` has the place of
+// each one's first token, and the number of tokens at its end. Pointers not needed are null. What
+// is void is bfloat16 if `half`, else float32.
 struct ScanArguments {
-  int64_t b, d, l, n, groups, softplus, chunks, ranges;
-  int64_t u_b, u_t, delta_b, delta_t, z_b, z_t;
-  const float *u, *delta, *A, *B, *C, *D, *z, *bias, *initial;
-  float *out, *last, *states;
-  const float *dout, *dlast;
-  float *du, *ddelta, *dA, *dB, *dC, *dD, *dz, *dbias, *dinitial;
+  int64_t documents, d, n, groups, ranges, range, softplus, half;
+  int64_t u_t, delta_t, z_t, dout_t;
+  const int64_t *starts, *chunk_starts;
+  const void *u, *delta, *z;
+  const float *A, *B, *C, *D, *bias, *initial;
+  void *out;
+  float *last, *states;
+  const void *dout;
+  const float *dlast;
+  void *du, *ddelta, *dz;
+  float *dA, *dB, *dC, *dD, *dbias, *dinitial;
+};
+
+struct ConvArguments {
+  int64_t d, k, tiles, silu, half, x_t, dout_t;
+  const int64_t *starts, *tile_starts, *tile_documents;
+  const void *x;
+  const float *weight, *bias, *initial;
+  void *out;
+  const void *dout;
+  void *dx;
+  float *dweight, *dinitial;
+};
+
+struct NormArguments {
+  int64_t tokens, d, half;
+  double eps;
+  const float *x, *weight;
+  void *out;
+  float *scale;
+  const void *dout;
+  float *dx, *dweight;
+};
+
+struct DropoutArguments {
+  int64_t count, half, seed;
+  double rate;
+  const void *x;
+  void *out;
+};
+
+typedef void (*Task)(const ScanArguments &, int64_t);
+typedef void (*ConvTask)(const ConvArguments &, int64_t);
+typedef void (*NormTask)(const NormArguments &, int64_t);
+
+// Zeroed float32 numbers on a boundary that every vector fits.
+struct Memory {
+  float *floats;
+  explicit Memory(int64_t count) {
+    const size_t bytes = ((size_t)count * sizeof(float) + 63) / 64 * 64;
+    floats = (float *)std::aligned_alloc(64, bytes);
+    if (!floats) throw std::bad_alloc();
+    std::memset((void *)floats, 0, bytes);
+  }
+  ~Memory() { std::free(floats); }
+  Memory(const Memory &) = delete;
+  Memory &operator=(const Memory &) = delete;
 };
 
 #if defined(__x86_64__)
@@ -49,7 +111,11 @@ struct ScanArguments {
 #endif
 namespace avx512 {
 #define WIDTH 16
+#include "vector.inc"
 #include "scan.inc"
+#include "conv.inc"
+#include "norm.inc"
+#include "dropout.inc"
 #undef WIDTH
 }  // namespace avx512
 #ifdef __clang__
@@ -62,7 +128,11 @@ namespace avx512 {
 #endif
 namespace avx2 {
 #define WIDTH 8
+#include "vector.inc"
 #include "scan.inc"
+#include "conv.inc"
+#include "norm.inc"
+#include "dropout.inc"
 #undef WIDTH
 }  // namespace avx2
 #ifdef __clang__
@@ -74,7 +144,11 @@ namespace avx2 {
 
 namespace baseline {
 #define WIDTH 4
+#include "vector.inc"
 #include "scan.inc"
+#include "conv.inc"
+#include "norm.inc"
+#include "dropout.inc"
 #undef WIDTH
 }  // namespace baseline
 
@@ -90,37 +164,80 @@ EXPORT int longdoc_best_width() {
   return 4;
 }
 
-typedef void (*Task)(const ScanArguments &, int64_t);
-
-static Task choose(int width, bool forward) {
 #ifdef X86
-  if (width == 16) return forward ? avx512::forward : avx512::backward;
-  if (width == 8) return forward ? avx2::forward : avx2::backward;
+#define CHOOSE(width, expression) \
+  (width == 16 ? avx512::expression : width == 8 ? avx2::expression : baseline::expression)
+#else
+#define CHOOSE(width, expression) baseline::expression
 #endif
-  return forward ? baseline::forward : baseline::backward;
-}
 
-static void run(const ScanArguments &s, Task task, int threads) {
-  const int64_t tasks = s.b * s.groups * s.ranges;
+// Tasks in turn on several threads. False where memory does not suffice; then nothing is whole.
+template <class Arguments>
+static bool run(const Arguments &s, void (*task)(const Arguments &, int64_t), int64_t tasks, int threads) {
   std::atomic<int64_t> next{0};
+  std::atomic<bool> whole{true};
   auto work = [&] {
-    for (int64_t i = next++; i < tasks; i = next++) task(s, i);
+    try {
+      for (int64_t i = next++; i < tasks; i = next++) task(s, i);
+    } catch (const std::bad_alloc &) {
+      whole = false;
+    }
   };
   std::vector<std::thread> others;
-  for (int i = 1; i < threads && i < tasks; i++) others.emplace_back(work);
+  try {
+    for (int i = 1; i < threads && i < tasks; i++) others.emplace_back(work);
+  } catch (...) {
+    // No more threads to be had: those there are do the work.
+  }
   work();
   for (auto &other : others) other.join();
+  return whole;
 }
 
-EXPORT int longdoc_scan_sizes(int which) {
-  const int sizes[] = {CHUNK, RANGE, MOST_STATES, (int)sizeof(ScanArguments)};
+// So that Python can tell a library that was built from other sources.
+EXPORT int64_t longdoc_size(int which) {
+  const int64_t sizes[] = {CHUNK, TILE, MOST_STATES, sizeof(ScanArguments), sizeof(ConvArguments), sizeof(NormArguments), sizeof(DropoutArguments)};
   return sizes[which];
 }
 
-EXPORT void longdoc_scan_forward(const ScanArguments *s, int width, int threads) {
-  run(*s, choose(width, true), threads);
+static int scan(const ScanArguments &s, int width, int threads, bool forward) {
+  const Task task = s.half ? CHOOSE(width, scan_task<Half>(s, forward)) : CHOOSE(width, scan_task<float>(s, forward));
+  return run(s, task, s.documents * s.groups * s.ranges, threads);
 }
 
-EXPORT void longdoc_scan_backward(const ScanArguments *s, int width, int threads) {
-  run(*s, choose(width, false), threads);
+EXPORT int longdoc_scan_forward(const ScanArguments *s, int width, int threads) {
+  return scan(*s, width, threads, true);
+}
+
+EXPORT int longdoc_scan_backward(const ScanArguments *s, int width, int threads) {
+  return scan(*s, width, threads, false);
+}
+
+static int conv(const ConvArguments &s, int width, int threads, bool forward) {
+  const ConvTask task = s.half ? CHOOSE(width, conv_task<Half>(s, forward)) : CHOOSE(width, conv_task<float>(s, forward));
+  return run(s, task, s.tiles, threads);
+}
+
+EXPORT int longdoc_conv_forward(const ConvArguments *s, int width, int threads) {
+  return conv(*s, width, threads, true);
+}
+
+EXPORT int longdoc_conv_backward(const ConvArguments *s, int width, int threads) {
+  return conv(*s, width, threads, false);
+}
+
+EXPORT int longdoc_norm_forward(const NormArguments *s, int width, int threads) {
+  const NormTask task = s->half ? CHOOSE(width, norm_forward_task<Half>) : CHOOSE(width, norm_forward_task<float>);
+  return run(*s, task, (s->tokens + TILE - 1) / TILE, threads);
+}
+
+EXPORT int longdoc_norm_backward(const NormArguments *s, int width, int threads) {
+  const NormTask task = s->half ? CHOOSE(width, norm_backward_task<Half>) : CHOOSE(width, norm_backward_task<float>);
+  return run(*s, task, (s->tokens + TILE - 1) / TILE, threads);
+}
+
+EXPORT int longdoc_dropout(const DropoutArguments *s, int width, int threads) {
+  void (*task)(const DropoutArguments &, int64_t) =
+      s->half ? CHOOSE(width, dropout_task<Half>) : CHOOSE(width, dropout_task<float>);
+  return run(*s, task, (s->count + PIECE - 1) / PIECE, threads);
 }

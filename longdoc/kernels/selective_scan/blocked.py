@@ -27,11 +27,17 @@ def selective_scan(
     delta_softplus: bool = False,
     return_last_state: bool = False,
     initial_state: Tensor | None = None,
+    starts: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Scan block by block.
 
     Args and result are those of :func:`longdoc.kernels.selective_scan`.
     """
+    if starts is not None:
+        return reference.one_by_one(
+            selective_scan, u, delta, A, B, C, D, z, delta_bias, delta_softplus,
+            return_last_state, initial_state, starts,
+        )  # fmt: skip
     kind = torch.float64 if u.dtype == torch.float64 else torch.float32
     x, step = u.to(kind), reference.step_size(delta.to(kind), delta_bias, delta_softplus)
     h = torch.zeros(*u.shape[:2], A.shape[1], dtype=kind, device=u.device)

@@ -1,9 +1,13 @@
 """Which selective scan runs, and why."""
 
+import importlib
+import importlib.util
+
 import torch
 from torch import Tensor
 
 from longdoc.kernels import native_library
+from longdoc.kernels.documents import check_starts
 from longdoc.kernels.selective_scan import blocked, compiled
 
 
@@ -19,6 +23,7 @@ def selective_scan(
     delta_softplus: bool = False,
     return_last_state: bool = False,
     initial_state: Tensor | None = None,
+    starts: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Run a selective state-space model over every document of a batch.
 
@@ -36,6 +41,9 @@ def selective_scan(
         delta_softplus: Whether the softplus of ``delta`` is the step.
         return_last_state: Whether the state after the last token is returned as well.
         initial_state: State before the first token, shape ``(b, d, n)``; zero without.
+        starts: Where documents of unequal length begin that lie one after the other in a single
+            row, ``b = 1`` (see :mod:`longdoc.kernels.documents`); states then have one row a
+            document.
 
     Returns:
         Outputs ``(b, d, l)`` of the type of ``u``; with ``return_last_state`` also the state
@@ -48,18 +56,54 @@ def selective_scan(
         gu2023mamba, Alg. 2. The signature follows the CUDA package's function.
     """
     check(u, delta, A, B, C)
+    documents = u.shape[0] if starts is None else len(starts) - 1
+    if starts is not None:
+        check_starts(starts, u.shape[0], u.shape[2])
+    check_options(u, A, D, z, delta_bias, initial_state, documents)
     serves = (
-        native_library.load() is not None
+        native_library.available()
         and u.device.type == "cpu"
         and u.dtype != torch.float64
         and B.dim() > 2
         and C.dim() > 2
         and A.shape[1] <= compiled.MOST_STATES
     )
-    scan = compiled.selective_scan if serves else blocked.selective_scan
-    return scan(
-        u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state, initial_state
-    )
+    arguments = (u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state)
+    if serves:
+        return compiled.selective_scan(*arguments, initial_state, starts)
+    on_gpu = u.device.type == "cuda" and initial_state is None and starts is None
+    if on_gpu and importlib.util.find_spec("mamba_ssm") is not None:
+        # Not tried: the project's machines have no GPU. A, D and bias must be float32 there.
+        interface = importlib.import_module("mamba_ssm.ops.selective_scan_interface")
+        found: Tensor | tuple[Tensor, Tensor] = interface.selective_scan_fn(*arguments)
+        return found
+    return blocked.selective_scan(*arguments, initial_state, starts)
+
+
+def check_options(
+    u: Tensor,
+    A: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    initial_state: Tensor | None,
+    documents: int,
+) -> None:
+    """Refuse optional arguments whose shapes do not fit.
+
+    Raises:
+        ValueError: With the shape that was expected and the one that came.
+    """
+    d = u.shape[1]
+    for name, part, shape in (
+        ("D", D, (d,)),
+        ("z", z, tuple(u.shape)),
+        ("delta_bias", delta_bias, (d,)),
+        ("initial_state", initial_state, (documents, d, A.shape[1])),
+    ):
+        if part is not None and tuple(part.shape) != shape:
+            message = f"{name} must have shape {shape}; got {tuple(part.shape)}"
+            raise ValueError(message)
 
 
 def check(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> None:

@@ -1,33 +1,21 @@
 """The selective scan through the compiled kernel, forward and backward.
 
-Letters as in ``reference.py``. The kernel works in float32 with channels side by side, so inputs
-that come as transposed views of ``(b, l, d)`` tensors, as a projection makes them, are not copied.
+Letters as in ``reference.py``. The kernel wants channels side by side, so inputs that come as
+transposed views of ``(b, l, d)`` tensors, as a projection makes them, are not copied. It keeps the
+state every few tokens and computes the others again on the way back: nothing of size
+``(b, d, l, n)`` is stored. Both directions are operators of ``torch.library``, which
+``torch.compile`` and export take as they are.
 """
 
-import ctypes
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from longdoc.kernels import native_library
+from longdoc.kernels.native_library import CHUNK, MOST_STATES, ScanArguments
 
-CHUNK, RANGE, MOST_STATES = 32, 128, 256
-COUNTS = ("b", "d", "l", "n", "groups", "softplus", "chunks", "ranges")
-STRIDES = ("u_b", "u_t", "delta_b", "delta_t", "z_b", "z_t")
-POINTERS = (
-    *("u", "delta", "A", "B", "C", "D", "z", "bias", "initial", "out", "last", "states"),
-    *("dout", "dlast", "du", "ddelta", "dA", "dB", "dC", "dD", "dz", "dbias", "dinitial"),
-)
-
-
-class ScanArguments(ctypes.Structure):
-    """Mirrors the structure of this name in ``native/kernels.cpp``, field by field."""
-
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in (*COUNTS, *STRIDES)),
-        *((name, ctypes.c_void_p) for name in POINTERS),
-    ]
+__all__ = ["MOST_STATES", "selective_scan"]
 
 
 def selective_scan(
@@ -42,129 +30,220 @@ def selective_scan(
     delta_softplus: bool = False,
     return_last_state: bool = False,
     initial_state: Tensor | None = None,
+    starts: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Scan in one fused pass.
 
     Args and result are those of :func:`longdoc.kernels.selective_scan`; B and C must vary over
     tokens, and float64 is not served (see ``choose.py``).
     """
-    if B.dim() == 3:
-        B = B[:, None]
-    if C.dim() == 3:
-        C = C[:, None]
-    arguments = (u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus)
-    y, last = _Scan.apply(*arguments)  # type: ignore[no-untyped-call]
+    given = [x for x in (u, delta, z) if x is not None]
+    same = all(x.dtype == torch.bfloat16 for x in given)
+    kind = torch.bfloat16 if same else torch.float32
+    arguments = (
+        _channels_last(u, kind), _channels_last(delta, kind), _plain(A), _by_token(B), _by_token(C),
+        _plain(D), _channels_last(z, kind), _plain(delta_bias), _plain(initial_state), starts,
+        delta_softplus,
+    )  # fmt: skip
+    tensors = [x for x in arguments if isinstance(x, Tensor)]
+    keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    out, last, _ = scan_forward(*arguments, keep)
+    y = out.transpose(1, 2).to(u.dtype)
     return (y, last) if return_last_state else y
 
 
-def _channels_last(x: Tensor | None) -> Tensor | None:
-    """Give a float32 ``(b, l, d)`` view or copy whose channels lie side by side."""
-    if x is None:
-        return None
-    x = x.float().transpose(1, 2)
-    return x if x.stride(2) == 1 else x.contiguous()
+def _channels_last(x: Any, kind: torch.dtype) -> Any:
+    return None if x is None else x.to(kind).transpose(1, 2)
 
 
-def _states_last(part: Tensor) -> Tensor:
-    """Give B or C as contiguous float32 ``(b, g, l, n)``."""
-    return part.float().transpose(2, 3).contiguous()
+def _by_token(part: Tensor) -> Tensor:
+    """Give B or C as float32 ``(b, l, g, n)``."""
+    grouped = part[:, None] if part.dim() == 3 else part
+    return grouped.float().permute(0, 3, 1, 2).contiguous()
 
 
 def _plain(x: Tensor | None) -> Tensor | None:
     return None if x is None else x.float().contiguous()
 
 
-class _Scan(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, delta: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-        A, B, C, D, z, bias, initial, softplus = rest
-        kept = {
-            "u": _channels_last(u), "delta": _channels_last(delta), "z": _channels_last(z),
-            "A": _plain(A), "B": _states_last(B), "C": _states_last(C),
-            "D": _plain(D), "bias": _plain(bias), "initial": _plain(initial),
-        }  # fmt: skip
-        b, d, length = u.shape
-        n = A.shape[1]
-        out = torch.empty(b, length, d)
-        last = torch.empty(b, d, n)
-        results = {"out": out, "last": last}
-        counts = _counts(u, n, B.shape[1], softplus)
-        if any(ctx.needs_input_grad):
-            results["states"] = torch.empty(b, counts["chunks"], d, n)
-        _call("longdoc_scan_forward", counts, {**kept, **results})
-        ctx.counts, ctx.names = counts, [name for name in kept if kept[name] is not None]
-        ctx.types = [
-            x.dtype if x is not None else None for x in (u, delta, A, B, C, D, z, bias, initial)
-        ]
-        ctx.save_for_backward(*(kept[name] for name in ctx.names), results.get("states"))
-        return out.transpose(1, 2).to(u.dtype), last
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        dout, dlast = gradients
-        *saved, states = ctx.saved_tensors
-        inputs = {**dict(zip(ctx.names, saved, strict=True)), "states": states}
-        counts = ctx.counts
-        b, d, length, n = (counts[name] for name in ("b", "d", "l", "n"))
-        tasks = b * counts["groups"] * counts["ranges"]
-        made = {
-            "du": torch.empty(b, length, d), "ddelta": torch.empty(b, length, d),
-            "dA": torch.empty(b, d, n), "dD": torch.empty(b, d), "dbias": torch.empty(b, d),
-            "dB": torch.empty(tasks, length, n), "dC": torch.empty(tasks, length, n),
-            "dz": torch.empty(b, length, d) if "z" in inputs else None,
-            "dinitial": torch.empty(b, d, n) if "initial" in inputs else None,
-        }  # fmt: skip
-        given = {"dout": dout.float().transpose(1, 2).contiguous(), "dlast": _plain(dlast)}
-        _call("longdoc_scan_backward", counts, {**inputs, **given, **made})
-        return (*_collect(ctx, made), None)
+@torch.library.custom_op("longdoc::selective_scan_forward", mutates_args=(), device_types="cpu")
+def scan_forward(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    starts: Tensor | None,
+    softplus: bool,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scan ``(b, l, d)``; gives the output, the last states and, with ``keep``, the kept ones."""
+    out, last, states = _made_forward(
+        u, delta, A, B, C, D, z, bias, initial, starts, softplus, keep
+    )
+    inputs = _inputs(u, delta, A, B, C, D, z, bias, initial, starts)
+    arguments = _arguments(inputs, softplus)
+    native_library.fill(arguments, {"out": out, "last": last, "states": states if keep else None})
+    native_library.call("longdoc_scan_forward", arguments)
+    return out, last, states
 
 
-def _collect(ctx: Any, made: dict[str, Tensor | None]) -> list[Tensor | None]:
-    """Sum what tasks and documents made, and give every gradient its input's shape and type."""
-    counts = ctx.counts
-    shape = (counts["b"], counts["groups"], counts["ranges"], counts["l"], counts["n"])
-    found: dict[str, Tensor | None] = dict(made)
+@scan_forward.register_fake
+def _made_forward(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    starts: Tensor | None,
+    softplus: bool,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    b, length, d = u.shape
+    documents = b if starts is None else starts.shape[0] - 1
+    n = A.shape[1]
+    # As many as there can be, whatever the documents' lengths.
+    chunks = b * length // CHUNK + documents if keep else 0
+    last, states = (A.new_empty(count, d, n) for count in (documents, chunks))
+    return u.new_empty(b, length, d), last, states
+
+
+@torch.library.custom_op("longdoc::selective_scan_backward", mutates_args=(), device_types="cpu")
+def scan_backward(
+    dout: Tensor,
+    dlast: Tensor | None,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    starts: Tensor | None,
+    states: Tensor,
+    softplus: bool,
+) -> list[Tensor]:
+    """Go back; gives the gradients of u, delta, A, B, C, D, z, bias and the initial states."""
+    inputs = _inputs(u, delta, A, B, C, D, z, bias, initial, starts)
+    arguments = _arguments(inputs, softplus)
+    gradient = native_library.rows(dout)
+    arguments.dout_t = native_library.row_stride(gradient)
+    b, length, d = u.shape
+    documents, n, groups = arguments.documents, arguments.n, arguments.groups
+    parts = (groups, arguments.ranges, b * length, n)
+    made = {
+        "du": u.new_empty(b, length, d), "ddelta": u.new_empty(b, length, d),
+        "dA": A.new_empty(documents, d, n), "dB": A.new_empty(parts), "dC": A.new_empty(parts),
+        "dD": A.new_empty(documents, d), "dbias": A.new_empty(documents, d),
+        "dz": u.new_empty(b, length, d) if z is not None else None,
+        "dinitial": A.new_empty(documents, d, n) if initial is not None else None,
+    }  # fmt: skip
+    given = {"dout": gradient, "dlast": _plain(dlast), "states": states}
+    native_library.fill(arguments, {**given, **made})
+    native_library.call("longdoc_scan_backward", arguments)
     for name in ("dA", "dD", "dbias"):
-        part = made[name]
-        found[name] = part.sum(0) if part is not None else None
+        made[name] = made[name].sum(0)  # type: ignore[union-attr]
     for name in ("dB", "dC"):
-        part = made[name]
-        found[name] = part.view(shape).sum(2).transpose(2, 3) if part is not None else None
-    for name in ("du", "ddelta", "dz"):
-        part = made[name]
-        found[name] = part.transpose(1, 2) if part is not None else None
+        by_token = made[name].sum(1).transpose(0, 1)  # type: ignore[union-attr]
+        made[name] = by_token.reshape(b, length, groups, n)
     order = ("du", "ddelta", "dA", "dB", "dC", "dD", "dz", "dbias", "dinitial")
-    given = []
-    for name, kind in zip(order, ctx.types, strict=True):
-        part = found[name]
-        given.append(part.to(kind) if kind is not None and part is not None else None)
-    return given
+    return [_or_nothing(made[name], A) for name in order]
 
 
-def _counts(u: Tensor, n: int, groups: int, softplus: bool) -> dict[str, int]:
-    b, d, length = u.shape
+@scan_backward.register_fake
+def _made_backward(
+    dout: Tensor,
+    dlast: Tensor | None,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    starts: Tensor | None,
+    states: Tensor,
+    softplus: bool,
+) -> list[Tensor]:
+    d = A.new_empty(A.shape[0])
+    like = (u, u, A, B, C, d, u if z is not None else None, d, initial)
+    return [A.new_empty(0) if x is None else x.new_empty(x.shape) for x in like]
+
+
+def _or_nothing(x: Tensor | None, like: Tensor) -> Tensor:
+    return like.new_empty(0) if x is None else x
+
+
+def _inputs(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    starts: Tensor | None,
+) -> dict[str, Tensor | None]:
+    """Give every input by name as the kernel reads it; they live as long as this dictionary."""
+    places = native_library.whole_starts(*u.shape[:2]) if starts is None else starts.contiguous()
     return {
-        "b": b, "d": d, "l": length, "n": n, "groups": groups, "softplus": int(softplus),
-        "chunks": -(-length // CHUNK), "ranges": -(-(d // groups) // RANGE),
+        "u": native_library.rows(u), "delta": native_library.rows(delta),
+        "z": None if z is None else native_library.rows(z), "A": A, "B": B, "C": C, "D": D,
+        "bias": bias, "initial": initial, "starts": places,
+        "chunk_starts": native_library.parts_before(places, CHUNK),
     }  # fmt: skip
 
 
-def _call(function: str, counts: dict[str, int], tensors: dict[str, Tensor | None]) -> None:
-    """Hand pointers to the kernel; ctypes lets go of the interpreter lock meanwhile."""
-    arguments = ScanArguments(**counts)
+def _arguments(inputs: dict[str, Any], softplus: bool) -> ScanArguments:
+    u, A, B, starts = (inputs[name] for name in ("u", "A", "B", "starts"))
+    d, groups = u.shape[2], B.shape[2]
+    # By shapes alone, so that sums do not depend on the number of threads.
+    size = 128 if d // groups >= 1024 else 64
+    arguments = ScanArguments(
+        documents=len(starts) - 1, d=d, n=A.shape[1], groups=groups, range=size,
+        ranges=-(-(d // groups) // size), softplus=softplus, half=u.dtype == torch.bfloat16,
+    )  # fmt: skip
     for name in ("u", "delta", "z"):
-        part = tensors.get(name)
+        part = inputs[name]
         if part is not None:
-            setattr(arguments, f"{name}_b", part.stride(0))
-            setattr(arguments, f"{name}_t", part.stride(1))
-    for name in POINTERS:
-        part = tensors.get(name)
-        if part is not None:
-            setattr(arguments, name, part.data_ptr())
-    library = native_library.load()
-    if library is None:
-        message = "the compiled kernels are not there"
-        raise RuntimeError(message)
-    getattr(library, function)(
-        ctypes.byref(arguments), native_library.width(), torch.get_num_threads()
+            setattr(arguments, f"{name}_t", native_library.row_stride(part))
+    native_library.fill(arguments, inputs)
+    return arguments
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, softplus, _ = inputs
+    ctx.save_for_backward(*tensors, output[2])
+    ctx.softplus = softplus
+    ctx.set_materialize_grads(False)
+
+
+def _backward(
+    ctx: Any, dout: Tensor | None, dlast: Tensor | None, _: Any
+) -> tuple[Tensor | None, ...]:
+    u, delta, A, B, C, D, z, bias, initial, starts, states = ctx.saved_tensors
+    if dout is None:
+        dout = torch.zeros_like(u)
+    found = scan_backward(
+        dout, dlast, u, delta, A, B, C, D, z, bias, initial, starts, states, ctx.softplus
     )
+    inputs = (u, delta, A, B, C, D, z, bias, initial)
+    given = [g if x is not None else None for g, x in zip(found, inputs, strict=True)]
+    return (*given, None, None, None)
+
+
+scan_forward.register_autograd(_backward, setup_context=_setup)

@@ -1,0 +1,166 @@
+"""The causal convolution through the compiled kernel, with its activation in the same pass.
+
+Letters as in ``reference.py``. The kernel wants channels side by side, so inputs that come as
+transposed views of ``(b, l, d)`` tensors are not copied. What the activation needs is computed
+again on the way back.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longdoc.kernels import native_library
+from longdoc.kernels.causal_conv1d import reference
+from longdoc.kernels.native_library import TILE, ConvArguments
+
+
+def causal_conv1d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: str | None = None,
+    initial_states: Tensor | None = None,
+    return_final_states: bool = False,
+    starts: Tensor | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Convolve and activate in one fused pass.
+
+    Args and result are those of :func:`longdoc.kernels.causal_conv1d`; float64 is not served.
+    """
+    before = None if initial_states is None else initial_states.float().transpose(1, 2).contiguous()
+    y = conv_forward(
+        x.transpose(1, 2),
+        weight.float().t().contiguous(),
+        None if bias is None else bias.float(),
+        before,
+        starts,
+        activation is not None,
+    ).transpose(1, 2)
+    if not return_final_states:
+        return y
+    k = weight.shape[1]
+    if starts is None:
+        return y, reference.final_states(x, k, initial_states)
+    parts = x.split(starts.diff().tolist(), dim=2)
+    befores = [None] * len(parts) if initial_states is None else initial_states.split(1)
+    ends = [reference.final_states(part, k, s) for part, s in zip(parts, befores, strict=True)]
+    return y, torch.cat(ends)
+
+
+@torch.library.custom_op("longdoc::causal_conv1d_forward", mutates_args=(), device_types="cpu")
+def conv_forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    starts: Tensor | None,
+    silu: bool,
+) -> Tensor:
+    """Convolve ``(b, l, d)`` with ``(k, d)``."""
+    out = x.new_empty(x.shape)
+    inputs = _inputs(x, weight, bias, initial, starts)
+    arguments = _arguments(inputs, silu)
+    native_library.fill(arguments, {"out": out})
+    native_library.call("longdoc_conv_forward", arguments)
+    return out
+
+
+@conv_forward.register_fake
+def _made_forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    starts: Tensor | None,
+    silu: bool,
+) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@torch.library.custom_op("longdoc::causal_conv1d_backward", mutates_args=(), device_types="cpu")
+def conv_backward(
+    dout: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    starts: Tensor | None,
+    silu: bool,
+) -> list[Tensor]:
+    """Go back; gives the gradients of x, weight, bias and the initial states."""
+    inputs = _inputs(x, weight, bias, initial, starts)
+    arguments = _arguments(inputs, silu)
+    gradient = native_library.rows(dout)
+    arguments.dout_t = native_library.row_stride(gradient)
+    k, d = weight.shape
+    dx = x.new_empty(x.shape)
+    parts = weight.new_empty(arguments.tiles, k + 1, d)
+    dinitial = weight.new_empty(0) if initial is None else torch.empty_like(initial)
+    made = {"dout": gradient, "dx": dx, "dweight": parts}
+    native_library.fill(arguments, made)
+    if initial is not None:
+        native_library.fill(arguments, {"dinitial": dinitial})
+    native_library.call("longdoc_conv_backward", arguments)
+    found = parts.sum(0)
+    return [dx, found[:k].contiguous(), found[k].clone(), dinitial]
+
+
+@conv_backward.register_fake
+def _made_backward(
+    dout: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    starts: Tensor | None,
+    silu: bool,
+) -> list[Tensor]:
+    begin = weight.new_empty(0) if initial is None else torch.empty_like(initial)
+    shapes = (x.new_empty(x.shape), weight.new_empty(weight.shape), weight.new_empty(x.shape[2]))
+    return [*shapes, begin]
+
+
+def _inputs(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    starts: Tensor | None,
+) -> dict[str, Tensor | None]:
+    """Give every input by name as the kernel reads it; they live as long as this dictionary."""
+    places = native_library.whole_starts(*x.shape[:2]) if starts is None else starts.contiguous()
+    tiles = native_library.parts_before(places, TILE)
+    documents = torch.arange(len(places) - 1).repeat_interleave(tiles.diff())
+    return {
+        "x": native_library.rows(x), "weight": weight, "bias": bias, "initial": initial,
+        "starts": places, "tile_starts": tiles, "tile_documents": documents,
+    }  # fmt: skip
+
+
+def _arguments(inputs: dict[str, Any], silu: bool) -> ConvArguments:
+    x, weight = inputs["x"], inputs["weight"]
+    arguments = ConvArguments(
+        d=x.shape[2], k=weight.shape[0], tiles=len(inputs["tile_documents"]), silu=silu,
+        half=x.dtype == torch.bfloat16, x_t=native_library.row_stride(x),
+    )  # fmt: skip
+    native_library.fill(arguments, inputs)
+    return arguments
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, silu = inputs
+    ctx.save_for_backward(*tensors)
+    ctx.silu = silu
+
+
+def _backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, bias, initial, starts = ctx.saved_tensors
+    dx, dweight, dbias, dinitial = conv_backward(
+        dout.to(x.dtype), x, weight, bias, initial, starts, ctx.silu
+    )
+    begin = None if initial is None else dinitial
+    return dx, dweight, None if bias is None else dbias, begin, None, None
+
+
+conv_forward.register_autograd(_backward, setup_context=_setup)

@@ -1,0 +1,26 @@
+"""Documents of unequal length laid one after the other, so that padding costs nothing.
+
+``starts`` has the place of each document's first token and, at its end, the number of tokens:
+``[0, 5, 12]`` for documents of five and of seven tokens, shape ``(documents + 1,)``, int64.
+"""
+
+import torch
+from torch import Tensor
+
+
+def check_starts(starts: Tensor, b: int, length: int) -> None:
+    """Refuse places of documents that do not fit.
+
+    Raises:
+        ValueError: What is wrong with them.
+    """
+    if b != 1:
+        message = f"starts goes with tensors of one row of documents, b = 1; got b = {b}"
+        raise ValueError(message)
+    if starts.dim() != 1 or starts.dtype != torch.int64 or len(starts) < 2:
+        shape = tuple(starts.shape)
+        message = f"starts must be int64 of shape (documents + 1,); got {starts.dtype} {shape}"
+        raise ValueError(message)
+    if starts[0] != 0 or starts[-1] != length or not bool((starts.diff() > 0).all()):
+        message = f"starts must rise from 0 to {length}, the tokens; got {starts.tolist()}"
+        raise ValueError(message)

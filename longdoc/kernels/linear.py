@@ -1,0 +1,173 @@
+"""Matrix products at the rate the processor has, with or without a low-rank update.
+
+PyTorch hands float32 products to MKL, which leaves AVX-512 unused on AMD processors; oneDNN, which
+it has as well, is about twice as fast there (docs/experiment-log.md). Letters: ``m`` tokens, ``k``
+inputs, ``n`` outputs, ``r`` rank.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from longdoc.kernels.dropout import dropout
+
+FEWEST = 64
+"""Tokens below which a product is not worth the detour."""
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Multiply ``(..., k)`` by the transpose of ``(n, k)``, without gradients."""
+    many = x.numel() >= FEWEST * x.shape[-1]
+    if many and x.dtype == torch.float32 and x.device.type == "cpu" and _onednn is not None:
+        result: Tensor = _onednn(x, weight, bias, "none", [], "")
+        return result
+    return F.linear(x, weight, bias)
+
+
+def _find() -> Any:
+    """Find oneDNN's product, which is private to torch; None where this torch has it not."""
+    try:
+        operator = torch.ops.mkldnn._linear_pointwise
+        x = torch.ones(2, 3)
+        good = torch.equal(operator(x, x, None, "none", [], ""), torch.full((2, 2), 3.0))
+    except (AttributeError, RuntimeError, TypeError):
+        return None
+    return operator if good else None
+
+
+_onednn = _find() if torch.backends.mkldnn.is_available() else None
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Do what ``torch.nn.functional.linear`` does, at oneDNN's rate in float32 on a CPU.
+
+    Args:
+        x: Shape ``(..., k)``.
+        weight: Shape ``(n, k)``.
+        bias: Shape ``(n,)``.
+
+    Returns:
+        Shape ``(..., n)``.
+    """
+    plain = (
+        x.dtype != torch.float32
+        or weight.dtype != torch.float32
+        or x.device.type != "cpu"
+        or torch.is_autocast_enabled("cpu")
+        or torch.compiler.is_compiling()
+        or x.numel() < FEWEST * x.shape[-1]
+    )
+    if plain or _onednn is None:
+        return F.linear(x, weight, bias)
+    found: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        for_x, for_weight, for_bias = ctx.needs_input_grad
+        rows = dy.reshape(-1, dy.shape[-1])
+        return (
+            product(dy, weight.t().contiguous()) if for_x else None,
+            _across(rows, x.reshape(-1, x.shape[-1])) if for_weight else None,
+            rows.sum(0) if for_bias else None,
+        )
+
+
+def _across(left: Tensor, right: Tensor) -> Tensor:
+    """Multiply the transpose of ``(m, n)`` by ``(m, k)``."""
+    if left.dtype != torch.float32:
+        return left.t() @ right
+    return product(left.t().contiguous(), right.t().contiguous())
+
+
+def low_rank_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    a: Tensor,
+    b: Tensor,
+    scaling: float,
+    rate: float = 0.0,
+) -> Tensor:
+    """Do what a linear layer with LoRA does, without a pass over memory for the update.
+
+    Without dropout the update is merged into a copy of the weight, which costs as much as a few
+    tokens; with dropout it is added where the product is written.
+
+    Args:
+        x: Shape ``(..., k)``.
+        weight: Shape ``(n, k)``.
+        bias: Shape ``(n,)``.
+        a: Shape ``(r, k)``.
+        b: Shape ``(n, r)``.
+        scaling: The update is multiplied by it.
+        rate: Dropout on the update's input.
+
+    Returns:
+        Shape ``(..., n)``, in autocast's type where it is on.
+
+    Source:
+        hu2022lora, Eq. 3.
+    """
+    kind = x.dtype
+    if torch.is_autocast_enabled("cpu"):
+        kind = torch.get_autocast_dtype("cpu")
+    seed = int(torch.randint(2**62, ()).item()) if rate else 0
+    with torch.autocast("cpu", enabled=False):
+        found: Tensor = _LowRank.apply(  # type: ignore[no-untyped-call]
+            x.to(kind), weight, bias, a, b, scaling, rate, seed
+        )
+    return found
+
+
+class _LowRank(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+        a, b, scaling, rate, seed = rest
+        ctx.save_for_backward(x, weight, a, b)
+        ctx.numbers = (scaling, rate, seed, bias is not None)
+        kind = x.dtype
+        offset = None if bias is None else bias.to(kind)
+        if not rate:
+            return product(x, _merged(weight, a, b, scaling).to(kind), offset)
+        y = product(x, weight.to(kind), offset)
+        low = dropout(x, rate, seed).reshape(-1, x.shape[-1]) @ a.t().to(kind)
+        y.view(-1, y.shape[-1]).addmm_(low, b.t().to(kind), alpha=scaling)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, a, b = ctx.saved_tensors
+        scaling, rate, seed, biased = ctx.numbers
+        kind = x.dtype
+        rows, small_a, small_b = dy.reshape(-1, dy.shape[-1]), a.to(kind), b.to(kind)
+        seen = (dropout(x, rate, seed) if rate else x).reshape(-1, x.shape[-1])
+        down = rows @ small_b
+        da = scaling * (down.t() @ seen)
+        db = scaling * (rows.t() @ (seen @ small_a.t()))
+        dx = None
+        if ctx.needs_input_grad[0]:
+            whole = weight if rate else _merged(weight, a, b, scaling)
+            dx = product(dy, whole.t().to(kind).contiguous())
+            if rate:
+                update = (scaling * down) @ small_a
+                dx.add_(dropout(update.view(x.shape), rate, seed))
+        dweight = _across(rows, x.reshape(-1, x.shape[-1])) if ctx.needs_input_grad[1] else None
+        dbias = rows.sum(0).float() if biased and ctx.needs_input_grad[2] else None
+        if dweight is not None:
+            dweight = dweight.to(weight.dtype)
+        return dx, dweight, dbias, da.to(a.dtype), db.to(b.dtype), None, None, None
+
+
+def _merged(weight: Tensor, a: Tensor, b: Tensor, scaling: float) -> Tensor:
+    return torch.addmm(weight, b, a, alpha=scaling)

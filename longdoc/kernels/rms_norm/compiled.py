@@ -1,0 +1,69 @@
+"""Root-mean-square normalisation through the compiled kernel, each way in one pass over memory."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longdoc.kernels import native_library
+from longdoc.kernels.native_library import TILE, NormArguments
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, kind: torch.dtype | None = None) -> Tensor:
+    """Divide each token by its root mean square.
+
+    Args and result are those of :func:`longdoc.kernels.rms_norm`; float64 is not served.
+    """
+    kind = kind or x.dtype
+    flat = x.float().reshape(-1, x.shape[-1])
+    out, _ = norm_forward(flat, weight.float(), eps, kind == torch.bfloat16)
+    return out.view(x.shape).to(kind)
+
+
+@torch.library.custom_op("longdoc::rms_norm_forward", mutates_args=(), device_types="cpu")
+def norm_forward(x: Tensor, weight: Tensor, eps: float, half: bool) -> tuple[Tensor, Tensor]:
+    """Normalise ``(tokens, d)``; gives the output and each token's factor."""
+    out, scale = _made_forward(x, weight, eps, half)
+    x, weight = x.contiguous(), weight.contiguous()
+    arguments = NormArguments(tokens=x.shape[0], d=x.shape[1], half=half, eps=eps)
+    native_library.fill(arguments, {"x": x, "weight": weight, "out": out, "scale": scale})
+    native_library.call("longdoc_norm_forward", arguments)
+    return out, scale
+
+
+@norm_forward.register_fake
+def _made_forward(x: Tensor, weight: Tensor, eps: float, half: bool) -> tuple[Tensor, Tensor]:
+    kind = torch.bfloat16 if half else torch.float32
+    return x.new_empty(x.shape, dtype=kind), x.new_empty(x.shape[0])
+
+
+@torch.library.custom_op("longdoc::rms_norm_backward", mutates_args=(), device_types="cpu")
+def norm_backward(dout: Tensor, x: Tensor, weight: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Go back; gives the gradients of input and weight."""
+    dout, x, weight = dout.contiguous(), x.contiguous(), weight.contiguous()
+    tokens, d = x.shape
+    arguments = NormArguments(tokens=tokens, d=d, half=dout.dtype == torch.bfloat16)
+    dx, parts = torch.empty_like(x), x.new_empty(-(-tokens // TILE), d)
+    tensors = {"dout": dout, "x": x, "weight": weight, "scale": scale, "dx": dx, "dweight": parts}
+    native_library.fill(arguments, tensors)
+    native_library.call("longdoc_norm_backward", arguments)
+    return dx, parts.sum(0)
+
+
+@norm_backward.register_fake
+def _made_backward(dout: Tensor, x: Tensor, weight: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), weight.new_empty(weight.shape)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, weight, _, _ = inputs
+    ctx.save_for_backward(x, weight, output[1])
+
+
+def _backward(ctx: Any, dout: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+    x, weight, scale = ctx.saved_tensors
+    dx, dweight = norm_backward(dout, x, weight, scale)
+    return dx, dweight, None, None
+
+
+norm_forward.register_autograd(_backward, setup_context=_setup)

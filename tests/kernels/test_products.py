@@ -1,0 +1,113 @@
+"""Normalisation, products and dropout against what torch does."""
+
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from longdoc.kernels import linear as products
+from longdoc.kernels import native_library, rms_norm
+from longdoc.kernels.dropout import dropout
+from longdoc.kernels.rms_norm import compiled, reference
+from tests import tolerances
+from tests.assertions import assert_close
+
+needs_native = pytest.mark.skipif(
+    native_library.load() is None, reason="the compiled kernels were not built on this machine"
+)
+
+
+def drawn(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator)
+
+
+def gradients(function, *tensors):
+    """Give a function's value and the gradients of its tensors."""
+    leaves = [None if x is None else x.detach().clone().requires_grad_() for x in tensors]
+    y = function(*leaves)
+    (y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)).sum().backward()
+    return [y.detach(), *(x.grad for x in leaves if x is not None)]
+
+
+def assert_same(found, wanted, tolerance):
+    for place, (one, other) in enumerate(zip(found, wanted, strict=True)):
+        assert_close(one.double(), other.double(), tolerance, f"tensor {place}")
+
+
+@needs_native
+@pytest.mark.parametrize(("tokens", "d"), [(1, 1), (3, 16), (65, 37), (130, 192)])
+def test_normalisation_equals_the_reference(tokens, d):
+    x, weight = drawn(2, tokens, d), drawn(d, seed=1)
+    found = gradients(lambda x, w: compiled.rms_norm(x, w, 1e-5), x, weight)
+    wanted = gradients(lambda x, w: reference.rms_norm(x, w, 1e-5), x.double(), weight.double())
+    assert_same(found, wanted, tolerances.SCAN_FLOAT32)
+
+
+def test_normalisation_is_that_of_torch_and_gives_the_type_asked_for():
+    x, weight = drawn(2, 5, 24), drawn(24, seed=1)
+    assert_close(rms_norm(x, weight, 1e-5), F.rms_norm(x, (24,), weight, 1e-5), 1e-6)
+    half = rms_norm(x, weight, 1e-5, torch.bfloat16)
+    assert half.dtype == torch.bfloat16
+    with pytest.raises(ValueError, match=r"weight must have shape \(24,\)"):
+        rms_norm(x, drawn(23), 1e-5)
+
+
+@pytest.mark.parametrize("tokens", [3, 200])
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_product_and_its_gradients_are_those_of_torch(tokens, biased):
+    x, weight, bias = drawn(2, tokens, 40), drawn(24, 40, seed=1), drawn(24, seed=2)
+    given = (x, weight, bias if biased else None)
+    wanted = gradients(F.linear, *(None if t is None else t.double() for t in given))
+    assert_same(gradients(products.linear, *given), wanted, tolerances.SCAN_FLOAT32)
+
+
+def test_a_product_under_autocast_has_its_type():
+    x, weight = drawn(200, 40), drawn(24, 40)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert products.linear(x, weight).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_low_rank_update_is_the_sum_it_stands_for(biased):
+    x, weight, bias = drawn(2, 100, 40), drawn(24, 40, seed=1), drawn(24, seed=2)
+    a, b = drawn(4, 40, seed=3), drawn(24, 4, seed=4)
+
+    def plain(x, weight, bias, a, b):
+        return F.linear(x, weight, bias) + 2.0 * F.linear(F.linear(x, a), b)
+
+    given = (x, weight, bias if biased else None, a, b)
+    wanted = gradients(plain, *(None if t is None else t.double() for t in given))
+    found = gradients(lambda *t: products.low_rank_linear(*t, 2.0), *given)
+    assert_same(found, wanted, tolerances.SCAN_FLOAT32)
+
+
+def test_dropout_of_a_low_rank_update_is_the_same_on_the_way_back():
+    x, weight = drawn(2, 100, 40), drawn(24, 40, seed=1)
+    a, b = drawn(4, 40, seed=3), drawn(24, 4, seed=4)
+
+    def fused(x, a, b):
+        torch.manual_seed(7)
+        return products.low_rank_linear(x, weight, None, a, b, 2.0, 0.25)
+
+    torch.manual_seed(7)
+    seed = int(torch.randint(2**62, ()).item())
+    mask = dropout(torch.ones_like(x), 0.25, seed)
+
+    def plain(x, a, b):
+        return F.linear(x, weight) + 2.0 * F.linear(F.linear(x * mask, a), b)
+
+    assert_same(gradients(fused, x, a, b), gradients(plain, x, a, b), tolerances.SCAN_FLOAT32)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_dropout_keeps_the_share_it_should_and_the_mean(kind):
+    x = torch.ones(300, 1001, dtype=kind)
+    found = dropout(x, 0.1, 5)
+    assert (found == 0).float().mean().item() == pytest.approx(0.1, abs=0.003)
+    assert found.float().mean().item() == pytest.approx(1.0, abs=0.004)
+    assert torch.equal(found, dropout(x, 0.1, 5))
+    both = ((found == 0) & (dropout(x, 0.1, 6) == 0)).float().mean().item()
+    assert both == pytest.approx(0.01, abs=0.002)
+    rows = (found == 0).float()
+    assert (rows[:, 1:] * rows[:, :-1]).mean().item() == pytest.approx(0.01, abs=0.002)
+    assert (rows[1:] * rows[:-1]).mean().item() == pytest.approx(0.01, abs=0.002)
