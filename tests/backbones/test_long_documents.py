@@ -1,0 +1,220 @@
+"""Fast paths against transformers' own: attention in blocks, documents without padding, fused LoRA."""
+
+import pytest
+import torch
+from peft.tuners import lora as peft_lora
+from transformers import DynamicCache, GPTNeoConfig, GPTNeoModel, MambaConfig, MambaModel
+from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoSelfAttention
+
+from longdoc.adapters.fused import FusedLoraLinear
+from longdoc.adapters.lora import add_lora
+from longdoc.backbones import MambaForSequenceClassification
+from longdoc.backbones.classification import GPTNeoForSequenceClassification
+from longdoc.backbones.gpt_neo import use_block_attention
+from longdoc.backbones.mamba import ModularMambaMixer, use_modular_mixers
+from longdoc.kernels import causal_attention
+from longdoc.kernels.causal_attention import blocked, reference
+from tests import tolerances
+from tests.assertions import assert_close
+
+
+def neo(length=96, window=8):
+    torch.manual_seed(0)
+    return GPTNeoConfig(
+        vocab_size=99, hidden_size=24, num_layers=2, num_heads=3, window_size=window,
+        attention_types=[[["global", "local"], 1]], max_position_embeddings=length,
+        attention_dropout=0.0, embed_dropout=0.0, resid_dropout=0.0, num_labels=3,
+        initializer_range=0.2,
+    )  # fmt: skip
+
+
+def mamba():
+    torch.manual_seed(0)
+    return MambaConfig(vocab_size=99, hidden_size=24, num_hidden_layers=2, num_labels=3)
+
+
+CLASSIFIERS = [(GPTNeoForSequenceClassification, neo), (MambaForSequenceClassification, mamba)]
+
+
+def padded(lengths=(5, 40, 23), seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(1, 99, (len(lengths), max(lengths)), generator=generator)
+    mask = torch.zeros_like(ids)
+    for row, length in enumerate(lengths):
+        mask[row, :length] = 1
+    return {"input_ids": ids * mask, "attention_mask": mask}
+
+
+def gradients_of(model, inputs, labels):
+    model.zero_grad()
+    loss = model(**inputs, labels=labels).loss
+    loss.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("window", [None, 1, 5, 8])
+@pytest.mark.parametrize("length", [1, 4, 5, 8, 9, 16, 17, 41])
+def test_attention_in_blocks_equals_the_reference(length, window):
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, 3, length, 4, dtype=torch.float64) for _ in range(3))
+    leaves = [x.requires_grad_() for x in (query, key, value)]
+    outcomes = []
+    for variant in (blocked, reference):
+        y = variant.causal_attention(*leaves, 0.7, window)
+        weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
+        outcomes.append([y, *torch.autograd.grad((y * weights).sum(), leaves)])
+    for found, wanted in zip(*outcomes, strict=True):
+        assert_close(found, wanted, tolerances.FLOAT64)
+
+
+def test_attention_of_documents_one_after_the_other_stays_within_them():
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, 3, 30, 4) for _ in range(3))
+    starts = torch.tensor([0, 1, 13, 30])
+    found = causal_attention(query, key, value, 1.0, 4, starts)
+    wanted = reference.causal_attention(query, key, value, 1.0, 4, starts)
+    assert_close(found, wanted, 1e-5)
+    cut = slice(13, 30)
+    parts = (x[:, :, cut] for x in (query, key, value))
+    assert_close(found[:, :, cut], reference.causal_attention(*parts, 1.0, 4), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"query": torch.zeros(1, 3, 0, 4)}, "none of them 0"),
+        ({"key": torch.zeros(1, 3, 5, 4)}, "key must have the shape of query"),
+        ({"window": 0}, "window must be at least 1"),
+        ({"starts": torch.tensor([0, 5])}, "starts must rise from 0 to 6"),
+    ],
+)
+def test_attention_refuses_what_does_not_fit(changed, message):
+    given = {name: torch.zeros(1, 3, 6, 4) for name in ("query", "key", "value")}
+    with pytest.raises(ValueError, match=message):
+        causal_attention(**{**given, "scale": 1.0, **changed})
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_gpt_neo_equals_transformers_eager_model(training):
+    model = GPTNeoModel(neo()).train(training)
+    inputs = padded()
+    real = inputs["attention_mask"].bool()
+    wanted = model(**inputs, use_cache=False, output_hidden_states=True)
+    use_block_attention(model)
+    assert all(m.bias is None for m in model.modules() if isinstance(m, GPTNeoSelfAttention))
+    found = model(**inputs, use_cache=False, output_hidden_states=True)
+    assert len(found.hidden_states) == len(wanted.hidden_states)
+    for one, other in zip(found.hidden_states, wanted.hidden_states, strict=True):
+        assert_close(one[real], other[real], 1e-5)
+    assert_close(found.last_hidden_state[real], wanted.last_hidden_state[real], 1e-5)
+
+
+def test_gpt_neo_still_does_what_only_the_eager_path_has():
+    plain, model = GPTNeoModel(neo()).eval(), use_block_attention(GPTNeoModel(neo()).eval())
+    model.load_state_dict(plain.state_dict())
+    inputs = padded((20, 12))
+    left = {name: value.flip(1) for name, value in inputs.items()}
+    for given in (left, {**inputs, "output_attentions": True}):
+        assert_close(model(**given).last_hidden_state, plain(**given).last_hidden_state, 1e-5)
+    ids = inputs["input_ids"][:1]
+    cache = DynamicCache(config=model.config)
+    first = model(input_ids=ids[:, :11], past_key_values=cache, use_cache=True)
+    then = model(input_ids=ids[:, 11:], past_key_values=first.past_key_values, use_cache=True)
+    whole = plain(input_ids=ids).last_hidden_state
+    assert_close(then.last_hidden_state, whole[:, 11:], 1e-5)
+
+
+@pytest.mark.parametrize(("classifier", "config"), CLASSIFIERS)
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_documents_without_their_padding_give_what_they_give_alone(classifier, config, side):
+    model, inputs = classifier(config()).eval(), padded()
+    if side == "left":
+        inputs = {name: value.flip(1) for name, value in inputs.items()}
+    with torch.no_grad():
+        together = model(**inputs).logits
+        for row, mask in enumerate(inputs["attention_mask"].bool()):
+            alone = model(input_ids=inputs["input_ids"][row][mask][None]).logits
+            assert_close(together[row : row + 1], alone, 1e-5)
+
+
+@pytest.mark.parametrize(("classifier", "config"), CLASSIFIERS)
+def test_gradients_without_padding_are_those_with_it(classifier, config):
+    model, inputs = classifier(config()).train(), padded()
+    labels = torch.tensor([0, 2, 1])
+    found = gradients_of(model, inputs, labels)
+    model.packs_documents = False
+    wanted = gradients_of(model, inputs, labels)
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert_close(found[name], value, 1e-5, name)
+
+
+def test_padding_leaves_mambas_state_as_it_is():
+    model = use_modular_mixers(MambaModel(mamba()).eval())
+    inputs = padded((7, 20))
+    with torch.no_grad():
+        cache = model(**inputs, use_cache=True).cache_params
+        alone = model(input_ids=inputs["input_ids"][:1, :7], use_cache=True).cache_params
+    for layer in range(2):
+        found, wanted = (c.get_recurrent_state(layer, state_idx=0)[:1] for c in (cache, alone))
+        assert_close(found, wanted, 1e-5)
+
+
+def test_recomputing_changes_no_gradient():
+    model, inputs = MambaForSequenceClassification(mamba()).train(), padded()
+    labels = torch.tensor([0, 2, 1])
+    found = gradients_of(model, inputs, labels)
+    for module in model.modules():
+        if isinstance(module, ModularMambaMixer):
+            module.recompute = False
+    wanted = gradients_of(model, inputs, labels)
+    for name, value in wanted.items():
+        assert_close(found[name], value, 1e-6, name)
+
+
+@pytest.mark.parametrize(("classifier", "config"), CLASSIFIERS)
+def test_fused_lora_equals_pefts_own(classifier, config):
+    model = add_lora(classifier(config()), rank=4, dropout=0.0).train()
+    layers = [m for m in model.modules() if isinstance(m, FusedLoraLinear)]
+    assert layers
+    with torch.no_grad():
+        for name, part in model.named_parameters():
+            if "lora_" in name:
+                part.normal_(std=0.1)
+    inputs, labels = padded((70, 90)), torch.tensor([0, 2])
+    found = gradients_of(model, inputs, labels)
+    logits = model(**inputs).logits
+    for layer in layers:
+        layer.__class__ = peft_lora.Linear
+    wanted = gradients_of(model, inputs, labels)
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert_close(found[name], value, 1e-5, name)
+    assert_close(model(**inputs).logits, logits, 1e-5)
+
+
+def test_lora_dropout_drops_in_training_only():
+    model = add_lora(MambaForSequenceClassification(mamba()), rank=4, dropout=0.5)
+    with torch.no_grad():
+        for name, part in model.named_parameters():
+            if "lora_" in name:
+                part.normal_(std=0.3)
+    inputs = padded((70, 90))
+    model.train()
+    assert not torch.equal(model(**inputs).logits, model(**inputs).logits)
+    model.eval()
+    assert torch.equal(model(**inputs).logits, model(**inputs).logits)
+
+
+def test_lora_with_two_adapters_or_none_does_what_peft_does():
+    model = add_lora(MambaForSequenceClassification(mamba()), rank=4, dropout=0.0).eval()
+    with torch.no_grad():
+        for name, part in model.named_parameters():
+            if "lora_" in name:
+                part.normal_(std=0.3)
+    inputs = padded((70, 90))
+    adapted = model(**inputs).logits
+    with model.disable_adapter():
+        assert not torch.equal(model(**inputs).logits, adapted)
+    merged = model.merge_and_unload()
+    assert_close(merged(**inputs).logits, adapted, 1e-5)
