@@ -26,7 +26,7 @@ from longdoc.backbones.classification import (
     LlamaForSequenceClassification,
 )
 from longdoc.backbones.linear import use_fast_linears
-from longdoc.backbones.mamba import MambaForSequenceClassification, ModularMambaMixer
+from longdoc.backbones.mamba import MambaForSequenceClassification
 from longdoc.backbones.positions import extend_positions
 from longdoc.documents.document import Kind
 from longdoc.errors import DataError, MissingPartError, SettingsError, nearest
@@ -243,9 +243,6 @@ def build(
     before = extend_positions(model, max_tokens)
     use_fast_linears(model)
     if settings.gradient_checkpointing:
-        for module in model.modules():
-            if isinstance(module, ModularMambaMixer):
-                module.recompute = False  # its whole layer is
         model.gradient_checkpointing_enable({"use_reentrant": False})
     notes: dict[str, object] = {"from_random_weights": card.make is not None}
     if before is not None:

@@ -7,6 +7,7 @@ and ``out_proj``, without calling the modules; an adapter on them then has no ef
 all four, and runs the scan of ``longdoc.kernels``.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import Cache, MambaConfig
 from transformers.models.mamba.modeling_mamba import (
+    MambaBlock,
     MambaMixer,
     MambaModel,
     MambaPreTrainedModel,
@@ -23,6 +25,24 @@ from transformers.models.mamba.modeling_mamba import (
 from longdoc.backbones.classification import LastTokenClassification
 from longdoc.backbones.linear import use_fast_linears
 from longdoc.kernels import causal_conv1d, rms_norm, selective_scan
+from longdoc.kernels.allocator import give_back_excess
+
+SEGMENT = 1024
+"""Tokens a layer goes through at once when only the result is wanted: what lies between the
+products then stays in the processor's cache (docs/experiment-log.md)."""
+
+
+@dataclass
+class Carried:
+    """What a layer hands from one segment of its documents to the next.
+
+    Attributes:
+        tokens: The last tokens before the convolution, shape ``(b, d, k - 1)``.
+        state: The state of the scan, shape ``(b, d, n)``.
+    """
+
+    tokens: Tensor | None = None
+    state: Tensor | None = None
 
 
 class ModularMambaMixer(MambaMixer):
@@ -59,27 +79,51 @@ class ModularMambaMixer(MambaMixer):
             starts = attention_mask
         elif attention_mask is not None:
             mask = attention_mask[:, -hidden_states.shape[1] :, None]
+        if self._goes_in_segments(hidden_states, cache_params, attention_mask):
+            return self._in_segments(hidden_states)
         both = self.in_proj(_masked(hidden_states, mask))
         if self.recompute and cache_params is None and torch.is_grad_enabled():
-            mixed = checkpoint(self._mix, both, mask, starts, None, use_reentrant=False)
+            mixed = checkpoint(self._mix, both, mask, starts, use_reentrant=False)
         else:
             mixed = self._mix(both, mask, starts, cache_params)
         output: Tensor = self.out_proj(mixed)
         return output
 
+    def _goes_in_segments(self, x: Tensor, cache: Cache | None, mask: Tensor | None) -> bool:
+        """Say whether only the result is wanted, of documents that are long enough."""
+        plain = cache is None and mask is None and not torch.is_grad_enabled()
+        return plain and x.shape[1] > SEGMENT and not torch.compiler.is_compiling()
+
+    def _in_segments(self, hidden_states: Tensor) -> Tensor:
+        """Mix some tokens after the others, which gives the same and stays in the cache."""
+        carried = Carried()
+        outputs = [
+            self.out_proj(self._mix(self.in_proj(part), None, None, carried=carried))
+            for part in hidden_states.split(SEGMENT, dim=1)
+        ]
+        return torch.cat(outputs, dim=1)
+
     def _mix(
-        self, both: Tensor, mask: Tensor | None, starts: Tensor | None, cache: Cache | None
+        self,
+        both: Tensor,
+        mask: Tensor | None,
+        starts: Tensor | None,
+        cache: Cache | None = None,
+        carried: "Carried | None" = None,
     ) -> Tensor:
         """Do what lies between the outer projections, ``(b, l, 2 d)`` to ``(b, l, d)``."""
-        u, gate = both.transpose(1, 2).chunk(2, dim=1)
-        u = _masked(self._convolve(u, starts, cache).transpose(1, 2), mask)
+        u, gate = both.chunk(2, dim=2)
+        u = self._convolve(u.transpose(1, 2), starts, cache, carried)
+        u = _masked(u.transpose(1, 2), mask)
         sizes = [self.time_step_rank, self.ssm_state_size, self.ssm_state_size]
         step, B, C = self.x_proj(u).split(sizes, dim=-1)  # noqa: N806
         delta = self.dt_proj(step)
         if mask is not None:
             # softplus of this is zero: the state stays as it is.
             delta = delta.masked_fill(mask == 0, float("-inf"))
-        before = None if cache is None else cache.get_recurrent_state(self.layer_idx, state_idx=0)
+        before = None if carried is None else carried.state
+        if cache is not None:
+            before = cache.get_recurrent_state(self.layer_idx, state_idx=0)
         scanned = selective_scan(
             u.transpose(1, 2),
             delta.transpose(1, 2),
@@ -87,33 +131,55 @@ class ModularMambaMixer(MambaMixer):
             B.transpose(1, 2),
             C.transpose(1, 2),
             self.D.float(),
-            z=gate,
+            z=gate.transpose(1, 2),
             delta_softplus=True,
             return_last_state=True,
             initial_state=before,
             starts=starts,
         )
+        if carried is not None:
+            carried.state = scanned[1]
         if cache is not None:
             cache.update_recurrent_state(scanned[1].to(u.dtype), self.layer_idx)
         return scanned[0].transpose(1, 2)
 
-    def _convolve(self, u: Tensor, starts: Tensor | None, cache: Cache | None) -> Tensor:
+    def _convolve(
+        self, u: Tensor, starts: Tensor | None, cache: Cache | None, carried: "Carried | None"
+    ) -> Tensor:
         """Convolve each channel of ``(b, d, l)`` over the last few tokens, then activate."""
         length = u.shape[2]
+        before = None if carried is None else carried.tokens
+        if carried is not None:
+            carried.tokens = u[:, :, 1 - self.conv_kernel_size :].clone()
         if cache is not None:
             width = self.conv_kernel_size
             u = cache.update_conv_state(u, self.layer_idx, conv_kernel_size=width)
         weight, bias = self.conv1d.weight[:, 0], self.conv1d.bias
         if self.activation in ("silu", "swish"):
-            y = causal_conv1d(u, weight, bias, self.activation, starts=starts)
+            y = causal_conv1d(u, weight, bias, self.activation, before, starts=starts)
         else:
-            y = self.act(causal_conv1d(u, weight, bias, starts=starts))
+            y = self.act(causal_conv1d(u, weight, bias, None, before, starts=starts))
         assert isinstance(y, Tensor)
-        return y[:, :, -length:]
+        return y if cache is None else y[:, :, -length:]
 
 
 def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask.to(x.dtype)
+
+
+class ModularMambaBlock(MambaBlock):
+    """transformers' Mamba layer; knows when the whole of it is computed again."""
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Normalise, mix, add; shapes are those of ``MambaBlock``."""
+        again = bool(self.gradient_checkpointing) and self.training
+        mixer: Any = self.mixer
+        mixer.recompute = not again
+        if again:
+            # Asked for to save memory, so time is spent to save more of it.
+            give_back_excess()
+        output: Tensor = super().forward(hidden_states, *args, **kwargs)
+        return output
 
 
 class FastRMSNorm(MambaRMSNorm):
@@ -132,6 +198,8 @@ def use_modular_mixers(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if type(module) is MambaMixer:
             module.__class__ = ModularMambaMixer
+        elif type(module) is MambaBlock:
+            module.__class__ = ModularMambaBlock
         elif type(module) is MambaRMSNorm:
             module.__class__ = FastRMSNorm
     return model

@@ -9,7 +9,9 @@ environment variable is needed.
 import ctypes
 import functools
 import gc
+import os
 import platform
+from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Names and numbers of glibc's malloc.h."""
@@ -22,6 +24,40 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+class _Info(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd",
+            "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+        )
+    )  # fmt: skip
+
+
+SPARE = 900 * 2**20
+"""Bytes that may lie about unused, the code of the process among them. Below it fragmentation is
+left alone, since every page that is given back must be faulted in again."""
+
+
+def give_back_excess() -> bool:
+    """Give memory back if much more is held than is used; says whether it was.
+
+    Does something only after :func:`keep_freed_memory`. Large tensors of unlike sizes leave holes
+    in the heap that none of them fits; a pass through 24 layers can hold twice what it uses.
+    """
+    if not keep_freed_memory.cache_info().currsize or not keep_freed_memory():
+        return False
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "mallinfo2"):  # glibc before 2.33
+        return False
+    library.mallinfo2.restype = _Info
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    held = pages * os.sysconf("SC_PAGE_SIZE")
+    if held - library.mallinfo2().uordblks < SPARE:
+        return False
+    return bool(library.malloc_trim(0))
 
 
 def give_back() -> None:

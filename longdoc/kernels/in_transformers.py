@@ -33,7 +33,10 @@ def _scan_instead(theirs: Function) -> Function:
         **kwargs: Any,
     ) -> Any:
         arguments = (hidden_states, dt, A, B, C, D, z, delta_bias)
-        options = {"delta_softplus": delta_softplus, "return_last_state": return_last_state}
+        options: dict[str, Any] = {
+            "delta_softplus": delta_softplus,
+            "return_last_state": return_last_state,
+        }
         if hidden_states.device.type != "cpu":
             return theirs(*arguments, **options, **kwargs)
         return selective_scan(*arguments, **options)

@@ -77,7 +77,7 @@ class _Linear(torch.autograd.Function):
         for_x, for_weight, for_bias = ctx.needs_input_grad
         rows = dy.reshape(-1, dy.shape[-1])
         return (
-            product(dy, weight.t().contiguous()) if for_x else None,
+            product(rows, weight.t().contiguous()).view(x.shape) if for_x else None,
             _across(rows, x.reshape(-1, x.shape[-1])) if for_weight else None,
             rows.sum(0) if for_bias else None,
         )
@@ -158,10 +158,10 @@ class _LowRank(torch.autograd.Function):
         dx = None
         if ctx.needs_input_grad[0]:
             whole = weight if rate else _merged(weight, a, b, scaling)
-            dx = product(dy, whole.t().to(kind).contiguous())
+            dx = product(rows, whole.t().to(kind).contiguous())
             if rate:
-                update = (scaling * down) @ small_a
-                dx.add_(dropout(update.view(x.shape), rate, seed))
+                dx.add_(dropout((scaling * down) @ small_a, rate, seed))
+            dx = dx.view(x.shape)
         dweight = _across(rows, x.reshape(-1, x.shape[-1])) if ctx.needs_input_grad[1] else None
         dbias = rows.sum(0).float() if biased and ctx.needs_input_grad[2] else None
         if dweight is not None:

@@ -69,7 +69,29 @@ SIZES = (
 @functools.cache
 def load() -> ctypes.CDLL | None:
     """Load the compiled kernels; None where they are not there or of use, or LONGDOC_NATIVE=0."""
-    return None if reason_against() else _open()
+    if reason_against():
+        return None
+    library = _open()
+    entry = _pool()
+    if entry:
+        library.longdoc_use_pool(ctypes.c_void_p(entry))
+    return library
+
+
+def _pool() -> int | None:
+    """Find the entry of the GNU OpenMP library that torch runs on; None where it is another."""
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        return None
+    lines = maps.read_text(errors="replace").splitlines()
+    files = {line.split(None, 5)[5] for line in lines if "libgomp" in line}
+    if len(files) != 1:  # with two, nobody knows whose threads wait where
+        return None
+    try:
+        entry = ctypes.CDLL(files.pop()).GOMP_parallel
+    except (OSError, AttributeError):
+        return None
+    return ctypes.cast(entry, ctypes.c_void_p).value
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -161,6 +183,7 @@ def row_stride(x: Tensor) -> int:
     return x.stride(1) if x.shape[1] > 1 else x.stride(0)
 
 
+@functools.lru_cache(maxsize=64)
 def whole_starts(b: int, length: int) -> Tensor:
     """Give the places of the first tokens of ``b`` documents of one length, and their end."""
     return torch.arange(b + 1, dtype=torch.int64) * length
@@ -170,3 +193,9 @@ def parts_before(starts: Tensor, size: int) -> Tensor:
     """Count, before each document and in all, the parts of ``size`` tokens that none shares."""
     counts = (starts.diff() + size - 1) // size
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+@functools.lru_cache(maxsize=64)
+def whole_parts_before(b: int, length: int, size: int) -> Tensor:
+    """Do the same for ``b`` documents of one length."""
+    return parts_before(whole_starts(b, length), size)

@@ -5,13 +5,15 @@ import torch
 from peft.tuners import lora as peft_lora
 from transformers import DynamicCache, GPTNeoConfig, GPTNeoModel, MambaConfig, MambaModel
 from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoSelfAttention
+from transformers.models.mamba.modeling_mamba import MambaBlock
 
 from longdoc.adapters.fused import FusedLoraLinear
 from longdoc.adapters.lora import add_lora
 from longdoc.backbones import MambaForSequenceClassification
+from longdoc.backbones import mamba as backbone
 from longdoc.backbones.classification import GPTNeoForSequenceClassification
 from longdoc.backbones.gpt_neo import use_block_attention
-from longdoc.backbones.mamba import ModularMambaMixer, use_modular_mixers
+from longdoc.backbones.mamba import ModularMambaBlock, ModularMambaMixer, use_modular_mixers
 from longdoc.kernels import causal_attention
 from longdoc.kernels.causal_attention import blocked, reference
 from tests import tolerances
@@ -160,16 +162,29 @@ def test_padding_leaves_mambas_state_as_it_is():
         assert_close(found, wanted, 1e-5)
 
 
-def test_recomputing_changes_no_gradient():
+def test_recomputing_a_part_or_the_whole_of_a_layer_changes_no_gradient(monkeypatch):
     model, inputs = MambaForSequenceClassification(mamba()).train(), padded()
     labels = torch.tensor([0, 2, 1])
-    found = gradients_of(model, inputs, labels)
-    for module in model.modules():
-        if isinstance(module, ModularMambaMixer):
-            module.recompute = False
+    part = gradients_of(model, inputs, labels)
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    whole = gradients_of(model, inputs, labels)
+    assert not any(m.recompute for m in model.modules() if isinstance(m, ModularMambaMixer))
+    model.gradient_checkpointing_disable()
+    monkeypatch.setattr(ModularMambaBlock, "forward", MambaBlock.forward)
     wanted = gradients_of(model, inputs, labels)
     for name, value in wanted.items():
-        assert_close(found[name], value, 1e-6, name)
+        assert_close(part[name], value, 1e-6, name)
+        assert_close(whole[name], value, 1e-6, name)
+
+
+@pytest.mark.parametrize("length", [33, 64, 100])
+def test_a_document_read_in_segments_gives_what_it_gives_whole(monkeypatch, length):
+    model = MambaForSequenceClassification(mamba()).eval()
+    ids = torch.randint(1, 99, (2, length), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole = model(input_ids=ids).logits
+        monkeypatch.setattr(backbone, "SEGMENT", 32)
+        assert_close(model(input_ids=ids).logits, whole, 1e-5)
 
 
 @pytest.mark.parametrize(("classifier", "config"), CLASSIFIERS)

@@ -29,14 +29,12 @@ def causal_conv1d(
     Args and result are those of :func:`longdoc.kernels.causal_conv1d`; float64 is not served.
     """
     before = None if initial_states is None else initial_states.float().transpose(1, 2).contiguous()
-    y = conv_forward(
-        x.transpose(1, 2),
-        weight.float().t().contiguous(),
-        None if bias is None else bias.float(),
-        before,
-        starts,
-        activation is not None,
-    ).transpose(1, 2)
+    arguments = (
+        x.transpose(1, 2), weight.float().t().contiguous(), None if bias is None else bias.float(),
+        before, starts, activation is not None,
+    )  # fmt: skip
+    traced = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    y = (conv_forward if traced else _conv_forward)(*arguments).transpose(1, 2)
     if not return_final_states:
         return y
     k = weight.shape[1]
@@ -48,8 +46,7 @@ def causal_conv1d(
     return y, torch.cat(ends)
 
 
-@torch.library.custom_op("longdoc::causal_conv1d_forward", mutates_args=(), device_types="cpu")
-def conv_forward(
+def _conv_forward(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -64,6 +61,11 @@ def conv_forward(
     native_library.fill(arguments, {"out": out})
     native_library.call("longdoc_conv_forward", arguments)
     return out
+
+
+conv_forward = torch.library.custom_op(
+    "longdoc::causal_conv1d_forward", _conv_forward, mutates_args=(), device_types="cpu"
+)
 
 
 @conv_forward.register_fake
@@ -129,8 +131,11 @@ def _inputs(
     starts: Tensor | None,
 ) -> dict[str, Tensor | None]:
     """Give every input by name as the kernel reads it; they live as long as this dictionary."""
-    places = native_library.whole_starts(*x.shape[:2]) if starts is None else starts.contiguous()
-    tiles = native_library.parts_before(places, TILE)
+    if starts is None:
+        places = native_library.whole_starts(*x.shape[:2])
+        tiles = native_library.whole_parts_before(*x.shape[:2], TILE)
+    else:
+        places, tiles = starts.contiguous(), native_library.parts_before(starts, TILE)
     documents = torch.arange(len(places) - 1).repeat_interleave(tiles.diff())
     return {
         "x": native_library.rows(x), "weight": weight, "bias": bias, "initial": initial,

@@ -1,8 +1,10 @@
 // Native kernels behind a plain C interface: no torch at build time, loaded through ctypes.
 //
-// Threads are started for each call and joined before it returns. Nothing outlives a call, so a
-// forked child (a DataLoader worker) can call in as well as its parent. How work is parted depends
-// on shapes alone, so results do not depend on the number of threads.
+// Work runs on torch's own OpenMP threads where Python hands their entry point over: they wait for
+// work by spinning, and threads of ours beside them would share their cores. A forked child (a
+// DataLoader worker) has none of them and would wait for ever, so there, as everywhere without
+// OpenMP, threads are started for each call and joined before it returns. How work is parted
+// depends on shapes alone, so results do not depend on the number of threads.
 
 #include <algorithm>
 #include <atomic>
@@ -15,10 +17,15 @@
 #include <thread>
 #include <vector>
 
+#ifdef __unix__
+#include <pthread.h>
+#endif
+
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 static const int CHUNK = 32;         // tokens between two kept states
 static const int TILE = 64;          // tokens a task of what is not recurrent
+static const int FEW = 16;           // tokens a convolution goes through at once
 static const int MOST_STATES = 256;  // states a channel
 static const int64_t PIECE = 65536;  // elements a task of what is elementwise
 
@@ -171,6 +178,22 @@ EXPORT int longdoc_best_width() {
 #define CHOOSE(width, expression) baseline::expression
 #endif
 
+// GOMP_parallel of the OpenMP library that torch runs on.
+typedef void (*Pool)(void (*)(void *), void *, unsigned, unsigned);
+static std::atomic<Pool> pool{nullptr};
+
+static void forget_pool() { pool = nullptr; }
+
+EXPORT void longdoc_use_pool(void *entry) {
+  static std::atomic<bool> registered{false};
+#ifdef __unix__
+  if (!registered.exchange(true)) pthread_atfork(nullptr, nullptr, forget_pool);
+  pool = (Pool)entry;
+#else
+  (void)entry;
+#endif
+}
+
 // Tasks in turn on several threads. False where memory does not suffice; then nothing is whole.
 template <class Arguments>
 static bool run(const Arguments &s, void (*task)(const Arguments &, int64_t), int64_t tasks, int threads) {
@@ -183,6 +206,12 @@ static bool run(const Arguments &s, void (*task)(const Arguments &, int64_t), in
       whole = false;
     }
   };
+  const Pool shared = pool;
+  if (shared && threads > 1 && tasks > 1) {
+    void (*enter)(void *) = [](void *data) { (*(decltype(work) *)data)(); };
+    shared(enter, &work, (unsigned)std::min<int64_t>(threads, tasks), 0);
+    return whole;
+  }
   std::vector<std::thread> others;
   try {
     for (int i = 1; i < threads && i < tasks; i++) others.emplace_back(work);
@@ -200,9 +229,18 @@ EXPORT int64_t longdoc_size(int which) {
   return sizes[which];
 }
 
+// Adds what the ranges of a group made of the gradients of B and C to what its first made.
+static void fold_ranges(const ScanArguments &s, int64_t task) {
+  const int64_t size = s.starts[s.documents] * s.n;
+  float *to = (task % 2 ? s.dB : s.dC) + task / 2 * s.ranges * size;
+  for (int64_t range = 1; range < s.ranges; range++)
+    for (int64_t i = 0; i < size; i++) to[i] += to[range * size + i];
+}
+
 static int scan(const ScanArguments &s, int width, int threads, bool forward) {
   const Task task = s.half ? CHOOSE(width, scan_task<Half>(s, forward)) : CHOOSE(width, scan_task<float>(s, forward));
-  return run(s, task, s.documents * s.groups * s.ranges, threads);
+  const bool whole = run(s, task, s.documents * s.groups * s.ranges, threads);
+  return whole && (forward || run(s, fold_ranges, 2 * s.groups, threads));
 }
 
 EXPORT int longdoc_scan_forward(const ScanArguments *s, int width, int threads) {

@@ -40,14 +40,15 @@ def selective_scan(
     given = [x for x in (u, delta, z) if x is not None]
     same = all(x.dtype == torch.bfloat16 for x in given)
     kind = torch.bfloat16 if same else torch.float32
-    arguments = (
+    arguments: tuple[Any, ...] = (
         _channels_last(u, kind), _channels_last(delta, kind), _plain(A), _by_token(B), _by_token(C),
         _plain(D), _channels_last(z, kind), _plain(delta_bias), _plain(initial_state), starts,
         delta_softplus,
     )  # fmt: skip
     tensors = [x for x in arguments if isinstance(x, Tensor)]
     keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-    out, last, _ = scan_forward(*arguments, keep)
+    traced = keep or torch.compiler.is_compiling()
+    out, last, _ = (scan_forward if traced else _scan_forward)(*arguments, keep)
     y = out.transpose(1, 2).to(u.dtype)
     return (y, last) if return_last_state else y
 
@@ -66,8 +67,7 @@ def _plain(x: Tensor | None) -> Tensor | None:
     return None if x is None else x.float().contiguous()
 
 
-@torch.library.custom_op("longdoc::selective_scan_forward", mutates_args=(), device_types="cpu")
-def scan_forward(
+def _scan_forward(
     u: Tensor,
     delta: Tensor,
     A: Tensor,
@@ -90,6 +90,11 @@ def scan_forward(
     native_library.fill(arguments, {"out": out, "last": last, "states": states if keep else None})
     native_library.call("longdoc_scan_forward", arguments)
     return out, last, states
+
+
+scan_forward = torch.library.custom_op(
+    "longdoc::selective_scan_forward", _scan_forward, mutates_args=(), device_types="cpu"
+)
 
 
 @scan_forward.register_fake
@@ -154,7 +159,8 @@ def scan_backward(
     for name in ("dA", "dD", "dbias"):
         made[name] = made[name].sum(0)  # type: ignore[union-attr]
     for name in ("dB", "dC"):
-        by_token = made[name].sum(1).transpose(0, 1)  # type: ignore[union-attr]
+        # The kernel has added all ranges to the first.
+        by_token = made[name][:, 0].transpose(0, 1)  # type: ignore[index]
         made[name] = by_token.reshape(b, length, groups, n)
     order = ("du", "ddelta", "dA", "dB", "dC", "dD", "dz", "dbias", "dinitial")
     return [_or_nothing(made[name], A) for name in order]
@@ -199,12 +205,16 @@ def _inputs(
     starts: Tensor | None,
 ) -> dict[str, Tensor | None]:
     """Give every input by name as the kernel reads it; they live as long as this dictionary."""
-    places = native_library.whole_starts(*u.shape[:2]) if starts is None else starts.contiguous()
+    if starts is None:
+        places = native_library.whole_starts(*u.shape[:2])
+        parts = native_library.whole_parts_before(*u.shape[:2], CHUNK)
+    else:
+        places, parts = starts.contiguous(), native_library.parts_before(starts, CHUNK)
     return {
         "u": native_library.rows(u), "delta": native_library.rows(delta),
         "z": None if z is None else native_library.rows(z), "A": A, "B": B, "C": C, "D": D,
         "bias": bias, "initial": initial, "starts": places,
-        "chunk_starts": native_library.parts_before(places, CHUNK),
+        "chunk_starts": parts,
     }  # fmt: skip
 
 
