@@ -101,7 +101,7 @@ def test_every_plan_of_a_study_loads(file):
 
 
 def test_no_workplace_path_or_tool_is_named():
-    words = ["/" + "work/", "farm" + "-studio", "." + "library"]
+    words = ["/" + "work/", "farm" + "-studio", "/." + "library"]
     listed = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -218,6 +218,7 @@ class MambaForSequenceClassification(LastTokenClassification, MambaPreTrainedMod
     """
 
     packs_documents = True
+    _no_split_modules = ["ModularMambaBlock", "ModularMambaMixer"]  # noqa: RUF012  # as theirs
 
     def __init__(self, config: MambaConfig) -> None:
         super().__init__(config)

@@ -34,6 +34,7 @@ class Case:
         tokens: Of each document in the batch; more than one makes a padded batch.
         layers: How many of the model's layers.
         dropout: LoRA's.
+        keeps_memory: Whether the allocator has longdoc's settings, as in every longdoc run.
     """
 
     model: Literal["mamba-130m", "gpt-neo-125m"] = "mamba-130m"
@@ -43,6 +44,7 @@ class Case:
     bfloat16: bool = False
     layers: int = 24
     dropout: float = 0.0
+    keeps_memory: bool = True
 
     def precision(self) -> str:
         """Name the precision."""

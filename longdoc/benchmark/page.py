@@ -1,8 +1,10 @@
 """What was measured, as a table, as Markdown and as JSON."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from longdoc.benchmark.suite import Measured
+from longdoc.experiments import environment
 
 HEADINGS = ("what", "system", "pass", "tokens", "seconds", "ms / 1,000 tokens", "times faster",
             "share of limit", "peak, GB", "note")  # fmt: skip
@@ -41,3 +43,14 @@ def markdown(found: Sequence[Measured]) -> str:
     """Give all lines as a Markdown table."""
     lines = [HEADINGS, ("---",) * len(HEADINGS), *(row(one) for one in found)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def origin(command: str) -> str:
+    """Say what made a page, and on what."""
+    about: dict[str, Any] = environment.describe()
+    packages = about["packages"]
+    return (
+        f"Made by `{command}` at commit `{about['commit']}` on {about['processor']}, "
+        f"{about['threads']} threads; {about['selective_scan']}; torch {packages['torch']}, "
+        f"transformers {packages['transformers']}."
+    )

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -12,6 +12,7 @@ from longdoc.benchmark.cases import Case, can_run
 from longdoc.benchmark.worker import Worker
 
 Progress = Callable[[str], None]
+Part = Literal["all", "models", "comparisons", "lengths"]
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,22 @@ def whole(case: Case, rates: dict[bool, float], rounds: int) -> Measured:
 
 
 def against(case: Case, system: Any, rounds: int) -> list[Measured]:
-    """Measure a case and the same on another system, in turn."""
-    other = replace(case, system=system)
-    (ours, our_peak), (theirs, their_peak) = take_turns([case, other], rounds)
-    ratio = statistics.median(theirs) / statistics.median(ours)
+    """Measure a case and the same on another system, in turn.
+
+    The other one as its users have it, and once more with longdoc's allocator settings.
+    """
+    plain = replace(case, system=system, keeps_memory=False)
+    tuned = replace(plain, keeps_memory=True)
+    ours, theirs, helped = take_turns([case, plain, tuned], rounds)
     title = f"{case.model}, {case.layers} layer{'s' * (case.layers > 1)}"
+    best = statistics.median(ours[0])
+    ratio = statistics.median(theirs[0]) / best
+    less = statistics.median(helped[0]) / best
+    note = f"{less:.1f} times, were {system} to keep freed memory"
     return [
-        Measured(title, case, ours, our_peak, system, ratio),
-        Measured(title, other, theirs, their_peak),
+        Measured(title, case, *ours, system, ratio, note=note),
+        Measured(title, plain, *theirs),
+        Measured(title, tuned, *helped, note="keeps freed memory"),
     ]
 
 
@@ -92,29 +101,46 @@ def padding(rounds: int) -> Measured:
     return Measured("padding", batch, seconds, peak, "one document", ratio, note=note)
 
 
-def run(quick: bool, rounds: int, progress: Progress) -> Iterator[Measured]:
-    """Run everything that can run here.
+def run(part: Part, quick: bool, rounds: int, progress: Progress) -> Iterator[Measured]:
+    """Run everything of a part that can run here.
 
     Args:
+        part: Whole models against the machine's limit, layers against other systems, unusual
+            lengths and padding, or all of it.
         quick: Only 2,048 tokens and few layers: minutes, and no page of results.
         rounds: Measured runs a case, after one that is not.
         progress: Told what runs.
     """
+    lengths = (2048,) if quick else (4096, 8192)
+    if part in ("all", "comparisons"):
+        yield from _comparisons(lengths, rounds, progress)
+    if part == "comparisons":
+        return
     rates = {half: limit.best_rate(half) for half in (False, True)}
     names = ", ".join(f"{rate / 1e9:.0f}" for rate in rates.values())
     progress(f"matrix products at best: {names} GFLOP/s (float32, bfloat16)")
-    lengths, layers = ((2048,), 4) if quick else ((4096, 8192), 24)
+    if part in ("all", "models"):
+        yield from _models(lengths, 4 if quick else 24, rates, rounds, progress)
+    if part in ("all", "lengths"):
+        if not quick:
+            yield from _long(rates, rounds, progress)
+        progress("padding")
+        yield padding(rounds)
+
+
+def _models(
+    lengths: Sequence[int],
+    layers: int,
+    rates: dict[bool, float],
+    rounds: int,
+    progress: Progress,
+) -> Iterator[Measured]:
     for tokens in lengths:
         for half in (False, True):
             for what in ("forward", "step", "checkpointing"):
                 case = Case(what=what, tokens=(tokens,), bfloat16=half, layers=layers)
                 progress(f"mamba-130m {case.precision()} {what} {tokens}")
                 yield whole(case, rates, rounds)
-    yield from _comparisons(lengths, rounds, progress)
-    if not quick:
-        yield from _long(rates, rounds, progress)
-    progress("padding")
-    yield padding(rounds)
 
 
 def _comparisons(lengths: Sequence[int], rounds: int, progress: Progress) -> Iterator[Measured]:

@@ -79,8 +79,8 @@ def serve(order: dict[str, Any]) -> None:
     if threads:
         torch.set_num_threads(threads)
     case = Case(**{**order, "tokens": tuple(order["tokens"])})
-    # Both sides have the allocator of longdoc: a ratio is of kernels, not of page faults.
-    keep_freed_memory()
+    if case.keeps_memory:
+        keep_freed_memory()
     run = build(case)
     run()
     _say("ready")

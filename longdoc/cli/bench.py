@@ -4,15 +4,17 @@ import json
 import sys
 from pathlib import Path
 
-from longdoc.benchmark import page, suite
+from longdoc.benchmark import page, roofline, suite
 from longdoc.experiments import environment
 
 
 def bench(
     *,
+    part: suite.Part = "all",
     quick: bool = False,
     rounds: int = 3,
     json_file: Path | None = None,
+    roofline_file: Path | None = None,
     markdown: bool = False,
 ) -> None:
     """Measure the kernels against what else is installed, and against what the machine can do.
@@ -24,17 +26,22 @@ def bench(
 
     Parameters
     ----------
+    part
+        Whole models against the machine's limit, layers against other systems, or unusual lengths
+        and padding.
     quick
         Fewer layers and tokens; minutes instead of half an hour.
     rounds
         Measured runs of each case, after one that is not measured.
     json_file
         Where everything is kept as JSON.
+    roofline_file
+        Where the roofline of a Mamba layer's pieces is drawn, as SVG.
     markdown
         Print Markdown instead of columns.
     """
     found = []
-    for measured in suite.run(quick, rounds, lambda text: print(text, file=sys.stderr)):
+    for measured in suite.run(part, quick, rounds, lambda text: print(text, file=sys.stderr)):
         found.append(measured)
         if json_file is not None:
             kept = {"environment": environment.describe(), "measured": [m.as_json() for m in found]}
@@ -42,3 +49,8 @@ def bench(
             unfinished.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
             unfinished.replace(json_file)
     print(page.markdown(found) if markdown else page.table(found))
+    if markdown:
+        options = f" --part {part}" * (part != "all") + " --quick" * quick
+        print(f"\n{page.origin(f'longdoc bench{options} --rounds {rounds}')}")
+    if roofline_file is not None:
+        roofline.draw(*roofline.measure(), roofline_file)

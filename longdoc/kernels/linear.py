@@ -17,6 +17,10 @@ FEWEST = 64
 """Tokens below which a product is not worth the detour."""
 
 
+MERGED_ABOVE = 1024
+"""Tokens above which merging a low-rank update into the weight costs less than adding it."""
+
+
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Multiply ``(..., k)`` by the transpose of ``(n, k)``, without gradients."""
     many = x.numel() >= FEWEST * x.shape[-1]
@@ -101,8 +105,8 @@ def low_rank_linear(
 ) -> Tensor:
     """Do what a linear layer with LoRA does, without a pass over memory for the update.
 
-    Without dropout the update is merged into a copy of the weight, which costs as much as a few
-    tokens; with dropout it is added where the product is written.
+    Without dropout the update of many tokens is merged into a copy of the weight; of few, or with
+    dropout, it is added where the product is written.
 
     Args:
         x: Shape ``(..., k)``.
@@ -138,10 +142,11 @@ class _LowRank(torch.autograd.Function):
         ctx.numbers = (scaling, rate, seed, bias is not None)
         kind = x.dtype
         offset = None if bias is None else bias.to(kind)
-        if not rate:
+        if not rate and x.numel() > MERGED_ABOVE * x.shape[-1]:
             return product(x, _merged(weight, a, b, scaling).to(kind), offset)
         y = product(x, weight.to(kind), offset)
-        low = dropout(x, rate, seed).reshape(-1, x.shape[-1]) @ a.t().to(kind)
+        seen = (dropout(x, rate, seed) if rate else x).reshape(-1, x.shape[-1])
+        low = seen @ a.t().to(kind)
         y.view(-1, y.shape[-1]).addmm_(low, b.t().to(kind), alpha=scaling)
         return y
 

@@ -84,8 +84,10 @@ def _pool() -> int | None:
     if not maps.exists():
         return None
     lines = maps.read_text(errors="replace").splitlines()
-    files = {line.split(None, 5)[5] for line in lines if "libgomp" in line}
-    if len(files) != 1:  # with two, nobody knows whose threads wait where
+    loaded = {line.split(None, 5)[5] for line in lines if "libgomp" in line}
+    # scikit-learn brings one of its own.
+    files = [file for file in loaded if file.startswith(str(Path(torch.__file__).parent))]
+    if len(files) != 1:
         return None
     try:
         entry = ctypes.CDLL(files.pop()).GOMP_parallel
