@@ -6,6 +6,7 @@ import torch
 from peft.tuners import lora
 from torch import Tensor, nn
 
+from longdoc.backbones.linear import FastLinear
 from longdoc.kernels.linear import low_rank_linear
 
 
@@ -18,7 +19,7 @@ class FusedLoraLinear(lora.Linear):
         if name is None:
             result: Tensor = super().forward(x, *args, **kwargs)
             return result
-        base: Any = self.get_base_layer()
+        base: Any = self.base_layer
         a: Any = self.lora_A[name]
         b: Any = self.lora_B[name]
         drop = self.lora_dropout[name]
@@ -33,10 +34,10 @@ class FusedLoraLinear(lora.Linear):
         names = [name for name in self.active_adapters if name in self.lora_A]
         if len(names) != 1 or len(self.active_adapters) != 1 or names[0] in self.lora_variant:
             return None
-        base = self.get_base_layer()
+        base = self.base_layer
         parts = (base, self.lora_A[names[0]], self.lora_B[names[0]])
         plain = (
-            isinstance(base, nn.Linear)
+            type(base) in (nn.Linear, FastLinear)
             and not self.fan_in_fan_out
             and self.lora_B[names[0]].bias is None
             and x.device.type == "cpu"

@@ -54,6 +54,9 @@ class LastTokenClassification:
         """
         outputs, lengths = self._read(input_ids, attention_mask, inputs_embeds, kwargs)
         last = last_token(outputs.last_hidden_state, lengths)
+        if not torch.is_autocast_enabled(last.device.type):
+            # Mamba's last state is float32 whatever its weights are.
+            last = last.to(next(self.score.parameters()).dtype)  # type: ignore[attr-defined]
         logits = self.score(last)  # type: ignore[attr-defined]
         loss = None
         if labels is not None:
@@ -85,8 +88,11 @@ class LastTokenClassification:
             lengths = torch.full(given.shape[:1], given.shape[1], device=given.device)
         else:
             lengths = real_lengths(mask)
+            if int(lengths.min()) < 1:
+                message = f"document {int(lengths.argmin())} of the batch has no real token"
+                raise ValueError(message)
         if mask is not None and self._packs(mask, kwargs):
-            counts = mask.sum(1)
+            counts = mask.bool().sum(1)
             starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
             real = mask.bool()
             row = {
@@ -110,10 +116,16 @@ class LastTokenClassification:
         """Say whether padding is left out; where it must be seen, or there is none, it is not."""
         if not self.packs_documents or torch.compiler.is_compiling() or mask.device.type != "cpu":
             return False
-        states = kwargs.get("output_hidden_states") or self.config.output_hidden_states  # type: ignore[attr-defined]
-        counts = mask.sum(1)
-        padded = bool((mask == 0).any()) and bool((counts > 0).all())
-        return padded and not states and not any(v is not None for v in kwargs.values())
+        config = self.config  # type: ignore[attr-defined]
+        drops = self.training and getattr(config, "attention_dropout", 0)  # type: ignore[attr-defined]
+        if config.output_hidden_states or drops:
+            return False
+        if any(value is not None and value is not False for value in kwargs.values()):
+            return False
+        # Only padding behind: what stands before a document counts as its positions.
+        real = mask.bool()
+        behind = bool((real.int().diff(dim=1) <= 0).all())
+        return behind and not bool(real.all()) and bool(real[:, 0].all())
 
 
 class GPTNeoForSequenceClassification(LastTokenClassification, GPTNeoPreTrainedModel):

@@ -44,6 +44,13 @@ class BlockSelfAttention(GPTNeoSelfAttention):
         """
         masked = attention_mask is not None and attention_mask.dim() > 1
         drops = self.training and self.attn_dropout.p > 0
+        packed = attention_mask is not None and not masked
+        if packed and (drops or layer_past is not None or output_attentions):
+            message = (
+                "documents one after the other have no attention dropout, cache or attention "
+                "weights; give them as rows with an attention_mask"
+            )
+            raise ValueError(message)
         if masked or drops or layer_past is not None or output_attentions:
             return self._eager(
                 hidden_states, attention_mask, layer_past, use_cache, output_attentions, **kwargs
@@ -96,7 +103,8 @@ class BlockGPTNeoModel(GPTNeoModel):
         starts = None
         if attention_mask is not None and attention_mask.dim() == 1:
             starts = attention_mask
-        if starts is None and not _plain(attention_mask, kwargs):
+        weights = bool(self.config.output_attentions)
+        if starts is None and (weights or not _plain(attention_mask, kwargs)):
             return super().forward(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
@@ -122,6 +130,8 @@ class BlockGPTNeoModel(GPTNeoModel):
 
 def _plain(attention_mask: Tensor | None, kwargs: dict[str, Any]) -> bool:
     """Say whether documents are whole or padded at their ends, and nothing else is asked for."""
+    if attention_mask is not None:
+        attention_mask = attention_mask.long()
     asked = {name for name, value in kwargs.items() if value is not None and value is not False}
     if asked - {"return_dict"} or kwargs.get("use_cache") is None:
         return False

@@ -26,6 +26,7 @@ from longdoc.backbones.classification import LastTokenClassification
 from longdoc.backbones.linear import use_fast_linears
 from longdoc.kernels import causal_conv1d, rms_norm, selective_scan
 from longdoc.kernels.allocator import give_back_excess
+from longdoc.kernels.causal_conv1d import blocked
 
 SEGMENT = 1024
 """Tokens a layer goes through at once when only the result is wanted: what lies between the
@@ -155,10 +156,11 @@ class ModularMambaMixer(MambaMixer):
             width = self.conv_kernel_size
             u = cache.update_conv_state(u, self.layer_idx, conv_kernel_size=width)
         weight, bias = self.conv1d.weight[:, 0], self.conv1d.bias
+        convolves = causal_conv1d if weight.shape[1] in (2, 3, 4) else blocked.causal_conv1d
         if self.activation in ("silu", "swish"):
-            y = causal_conv1d(u, weight, bias, self.activation, before, starts=starts)
+            y = convolves(u, weight, bias, self.activation, before, starts=starts)
         else:
-            y = self.act(causal_conv1d(u, weight, bias, None, before, starts=starts))
+            y = self.act(convolves(u, weight, bias, None, before, starts=starts))
         assert isinstance(y, Tensor)
         return y if cache is None else y[:, :, -length:]
 

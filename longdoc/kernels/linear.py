@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from longdoc.kernels.dropout import dropout
@@ -25,7 +26,9 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Multiply ``(..., k)`` by the transpose of ``(n, k)``, without gradients."""
     many = x.numel() >= FEWEST * x.shape[-1]
     if many and x.dtype == torch.float32 and x.device.type == "cpu" and _onednn is not None:
-        result: Tensor = _onednn(x, weight, bias, "none", [], "")
+        # oneDNN reads the bias without its strides.
+        offset = None if bias is None else bias.expand(weight.shape[0]).to(x.dtype).contiguous()
+        result: Tensor = _onednn(x, weight, offset, "none", [], "")
         return result
     return F.linear(x, weight, bias)
 
@@ -58,6 +61,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     plain = (
         x.dtype != torch.float32
         or weight.dtype != torch.float32
+        or (bias is not None and bias.shape != weight.shape[:1])
         or x.device.type != "cpu"
         or torch.is_autocast_enabled("cpu")
         or torch.compiler.is_compiling()
@@ -76,6 +80,7 @@ class _Linear(torch.autograd.Function):
         return product(x, weight, bias)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         for_x, for_weight, for_bias = ctx.needs_input_grad
@@ -126,7 +131,7 @@ def low_rank_linear(
     kind = x.dtype
     if torch.is_autocast_enabled("cpu"):
         kind = torch.get_autocast_dtype("cpu")
-    seed = int(torch.randint(2**62, ()).item()) if rate else 0
+    seed = int(torch.randint(2**62, (), device="cpu").item()) if rate else 0
     with torch.autocast("cpu", enabled=False):
         found: Tensor = _LowRank.apply(  # type: ignore[no-untyped-call]
             x.to(kind), weight, bias, a, b, scaling, rate, seed
@@ -151,6 +156,7 @@ class _LowRank(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, a, b = ctx.saved_tensors
         scaling, rate, seed, biased = ctx.numbers

@@ -154,6 +154,9 @@ def fill(arguments: ctypes.Structure, tensors: Mapping[str, Tensor | None]) -> N
     """Set pointers; the tensors must live until the call is over."""
     for name, part in tensors.items():
         if part is not None:
+            if part.device.type != "cpu":
+                message = f"{name} must be on the cpu; got {part.device}"
+                raise ValueError(message)
             setattr(arguments, name, part.data_ptr())
 
 
@@ -188,7 +191,7 @@ def row_stride(x: Tensor) -> int:
 @functools.lru_cache(maxsize=64)
 def whole_starts(b: int, length: int) -> Tensor:
     """Give the places of the first tokens of ``b`` documents of one length, and their end."""
-    return torch.arange(b + 1, dtype=torch.int64) * length
+    return torch.arange(b + 1, dtype=torch.int64, device="cpu") * length
 
 
 def parts_before(starts: Tensor, size: int) -> Tensor:

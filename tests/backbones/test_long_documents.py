@@ -126,8 +126,11 @@ def test_gpt_neo_still_does_what_only_the_eager_path_has():
     assert_close(then.last_hidden_state, whole[:, 11:], 1e-5)
 
 
-@pytest.mark.parametrize(("classifier", "config"), CLASSIFIERS)
-@pytest.mark.parametrize("side", ["right", "left"])
+# GPT-Neo's learned positions count what stands before a document.
+SIDES = [(*CLASSIFIERS[0], "right"), (*CLASSIFIERS[1], "right"), (*CLASSIFIERS[1], "left")]
+
+
+@pytest.mark.parametrize(("classifier", "config", "side"), SIDES)
 def test_documents_without_their_padding_give_what_they_give_alone(classifier, config, side):
     model, inputs = classifier(config()).eval(), padded()
     if side == "left":
@@ -235,3 +238,49 @@ def test_lora_with_two_adapters_or_none_does_what_peft_does():
         assert not torch.equal(model(**inputs).logits, adapted)
     merged = model.merge_and_unload()
     assert_close(merged(**inputs).logits, adapted, 1e-5)
+
+
+@pytest.mark.parametrize(("classifier", "config"), CLASSIFIERS)
+@pytest.mark.parametrize("side", ["right", "left", "hole"])
+def test_leaving_padding_out_never_changes_what_a_model_says(classifier, config, side):
+    model, inputs = classifier(config()).eval(), padded()
+    if side == "left":
+        inputs = {name: value.flip(1) for name, value in inputs.items()}
+    if side == "hole":
+        inputs["attention_mask"][1, 7] = 0
+    with torch.no_grad():
+        found = model(**inputs).logits
+        for kind in (torch.bool, torch.float32):
+            other = {**inputs, "attention_mask": inputs["attention_mask"].to(kind)}
+            assert_close(model(**other).logits, found, 1e-6)
+        model.packs_documents = False
+        assert_close(model(**inputs).logits, found, 1e-5)
+
+
+@pytest.mark.parametrize(("classifier", "config"), CLASSIFIERS)
+def test_a_model_in_bfloat16_runs(classifier, config):
+    model = classifier(config()).to(torch.bfloat16).eval()
+    assert model(**padded()).logits.dtype == torch.bfloat16
+
+
+def test_attention_dropout_in_training_takes_the_eager_path():
+    settings = neo()
+    settings.attention_dropout = 0.5
+    model = GPTNeoForSequenceClassification(settings).train()
+    assert not torch.equal(model(**padded()).logits, model(**padded()).logits)
+
+
+def test_an_empty_document_is_named():
+    inputs = padded()
+    inputs["attention_mask"][1] = 0
+    with pytest.raises(ValueError, match="document 1 of the batch has no real token"):
+        MambaForSequenceClassification(mamba())(**inputs)
+
+
+def test_a_wider_convolution_than_the_kernels_have_runs():
+    config = mamba()
+    config.conv_kernel = 5
+    plain = MambaModel(config).eval()
+    inputs = {"input_ids": padded((30,))["input_ids"]}
+    wanted = plain(**inputs).last_hidden_state
+    assert_close(use_modular_mixers(plain)(**inputs).last_hidden_state, wanted, 1e-5)

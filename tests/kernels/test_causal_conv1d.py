@@ -156,3 +156,21 @@ def test_without_the_library_the_blocked_variant_runs(monkeypatch):
     assert_close(
         choose.causal_conv1d(**given), reference.causal_conv1d(**given), tolerances.SCAN_FLOAT32
     )
+
+
+@needs_native
+def test_a_bias_may_have_any_strides():
+    given = {name: value.float() for name, value in inputs().items()}
+    for bias in (torch.randn(20, 3)[:, 1], torch.ones(1).expand(20)):
+        wanted = reference.causal_conv1d(given["x"], given["weight"], bias, "silu")
+        found = compiled.causal_conv1d(given["x"], given["weight"], bias, "silu")
+        assert_close(found, wanted, tolerances.SCAN_FLOAT32)
+
+
+@needs_native
+def test_a_default_device_of_another_kind_changes_nothing():
+    given = {name: value.float() for name, value in inputs(l=61).items()}
+    wanted = reference.causal_conv1d(**given)
+    with torch.device("meta"):
+        found = compiled.causal_conv1d(**given)
+    assert_close(found, wanted, tolerances.SCAN_FLOAT32)

@@ -114,3 +114,16 @@ def test_dropout_keeps_the_share_it_should_and_the_mean(kind):
     rows = (found == 0).float()
     assert (rows[:, 1:] * rows[:, :-1]).mean().item() == pytest.approx(0.01, abs=0.002)
     assert (rows[1:] * rows[:-1]).mean().item() == pytest.approx(0.01, abs=0.002)
+
+
+def test_a_bias_may_have_any_strides():
+    x, weight = drawn(100, 40), drawn(24, 40, seed=1)
+    for bias in (drawn(24, 3)[:, 1], drawn(1).expand(24)):
+        assert_close(products.linear(x, weight, bias), F.linear(x, weight, bias), 1e-5)
+
+
+def test_a_second_derivative_is_refused_rather_than_wrong():
+    x, weight = drawn(100, 40).requires_grad_(), drawn(24, 40, seed=1)
+    (first,) = torch.autograd.grad(products.linear(x, weight).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.square().sum().backward()

@@ -29,10 +29,9 @@ def causal_conv1d(
     Args and result are those of :func:`longdoc.kernels.causal_conv1d`; float64 is not served.
     """
     before = None if initial_states is None else initial_states.float().transpose(1, 2).contiguous()
-    arguments = (
-        x.transpose(1, 2), weight.float().t().contiguous(), None if bias is None else bias.float(),
-        before, starts, activation is not None,
-    )  # fmt: skip
+    offset = None if bias is None else bias.float().contiguous()
+    columns = weight.float().t().contiguous()
+    arguments = (x.transpose(1, 2), columns, offset, before, starts, activation is not None)
     traced = torch.is_grad_enabled() or torch.compiler.is_compiling()
     y = (conv_forward if traced else _conv_forward)(*arguments).transpose(1, 2)
     if not return_final_states:
@@ -136,7 +135,7 @@ def _inputs(
         tiles = native_library.whole_parts_before(*x.shape[:2], TILE)
     else:
         places, tiles = starts.contiguous(), native_library.parts_before(starts, TILE)
-    documents = torch.arange(len(places) - 1).repeat_interleave(tiles.diff())
+    documents = torch.arange(len(places) - 1, device="cpu").repeat_interleave(tiles.diff())
     return {
         "x": native_library.rows(x), "weight": weight, "bias": bias, "initial": initial,
         "starts": places, "tile_starts": tiles, "tile_documents": documents,
