@@ -1,10 +1,10 @@
 """Times single kernels in milliseconds, forward and backward: ``python benchmarks/pieces.py``."""
 
 import statistics
-import time
 
 import torch
 
+from longdoc.benchmark.timing import seconds_of
 from longdoc.kernels import causal_conv1d, rms_norm, selective_scan
 from longdoc.kernels.allocator import keep_freed_memory
 from longdoc.kernels.linear import linear
@@ -13,13 +13,7 @@ WIDTH, INNER, STATES, ROUNDS = 768, 1536, 16, 9
 
 
 def median(run):
-    run()
-    seconds = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(seconds)
+    return 1e3 * statistics.median(seconds_of(run, ROUNDS))
 
 
 def both_ways(name, kind, tokens, function, *tensors):

@@ -91,6 +91,9 @@ class LastTokenClassification:
             if int(lengths.min()) < 1:
                 message = f"document {int(lengths.argmin())} of the batch has no real token"
                 raise ValueError(message)
+            if not torch.compiler.is_compiling() and bool(mask.bool().all()):
+                # Nothing to leave out: a backbone then need not look at each token's place.
+                mask = None
         if mask is not None and self._packs(mask, kwargs):
             counts = mask.bool().sum(1)
             starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
@@ -113,7 +116,7 @@ class LastTokenClassification:
         return outputs, lengths
 
     def _packs(self, mask: Tensor, kwargs: dict[str, Any]) -> bool:
-        """Say whether padding is left out; where it must be seen, or there is none, it is not."""
+        """Say whether padding is left out; where it must be seen it is not."""
         if not self.packs_documents or torch.compiler.is_compiling() or mask.device.type != "cpu":
             return False
         config = self.config  # type: ignore[attr-defined]
@@ -125,7 +128,7 @@ class LastTokenClassification:
         # Only padding behind: what stands before a document counts as its positions.
         real = mask.bool()
         behind = bool((real.int().diff(dim=1) <= 0).all())
-        return behind and not bool(real.all()) and bool(real[:, 0].all())
+        return behind and bool(real[:, 0].all())
 
 
 class GPTNeoForSequenceClassification(LastTokenClassification, GPTNeoPreTrainedModel):

@@ -29,8 +29,8 @@ from longdoc.kernels.allocator import give_back_excess
 from longdoc.kernels.causal_conv1d import blocked
 
 SEGMENT = 1024
-"""Tokens a layer goes through at once when only the result is wanted: what lies between the
-products then stays in the processor's cache (docs/experiment-log.md)."""
+"""Tokens a layer goes through at once when only the result is wanted, so that a long document takes
+no more memory than its input and output (no faster, no slower: docs/experiment-log.md)."""
 
 
 @dataclass
@@ -50,8 +50,8 @@ class ModularMambaMixer(MambaMixer):
     """transformers' Mamba mixer, its parameters unchanged, every projection called as a module."""
 
     recompute: bool = True
-    """Whether what lies between the outer projections is computed again in the backward pass: a
-    twelfth more time, half the memory (docs/results/kernels.md)."""
+    """Whether what lies between the outer projections is computed again in the backward pass
+    (docs/decisions/0006): more time, less memory."""
 
     def forward(
         self,
@@ -96,7 +96,7 @@ class ModularMambaMixer(MambaMixer):
         return plain and x.shape[1] > SEGMENT and not torch.compiler.is_compiling()
 
     def _in_segments(self, hidden_states: Tensor) -> Tensor:
-        """Mix some tokens after the others, which gives the same and stays in the cache."""
+        """Mix some tokens after the others, which gives the same in less memory."""
         carried = Carried()
         outputs = [
             self.out_proj(self._mix(self.in_proj(part), None, None, carried=carried))

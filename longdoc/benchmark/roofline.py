@@ -5,9 +5,9 @@ by arithmetic (the level). Bytes are those of its tensors read and written once.
 """
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import altair
 import torch
 
 from longdoc.benchmark import limit
+from longdoc.benchmark.timing import seconds_of
 from longdoc.kernels import causal_conv1d, rms_norm, selective_scan
 from longdoc.kernels.linear import product
 
@@ -41,13 +42,7 @@ def measure(bfloat16: bool = False) -> tuple[list[Point], float, float]:
 
 
 def _median(run: Callable[[], Any]) -> float:
-    run()
-    seconds = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return statistics.median(seconds_of(run, ROUNDS))
 
 
 def _bandwidth() -> float:
@@ -62,7 +57,7 @@ def _products(kind: torch.dtype) -> list[Point]:
         ("in_proj", "x_proj", "dt_proj", "out_proj"), limit.PRODUCTS, strict=True
     ):
         x, weight = torch.randn(TOKENS, inputs).to(kind), torch.randn(outputs, inputs).to(kind)
-        seconds = _median(lambda x=x, weight=weight: product(x, weight))  # type: ignore[misc]
+        seconds = _median(partial(product, x, weight))
         count = limit.operations(1, TOKENS, ((inputs, outputs),))
         moved = x.nbytes + weight.nbytes + TOKENS * outputs * x.element_size()
         points.append(Point(name, count / seconds, count / moved))

@@ -8,11 +8,14 @@ from typing import Any, Literal
 import torch
 
 from longdoc.benchmark import limit
-from longdoc.benchmark.cases import Case, can_run
+from longdoc.benchmark.cases import Case, Pass, System, can_run
 from longdoc.benchmark.worker import Worker
 
 Progress = Callable[[str], None]
 Part = Literal["all", "models", "comparisons", "lengths"]
+PASSES: tuple[Pass, ...] = ("forward", "step", "checkpointing")
+RIVALS: tuple[tuple[Pass, System], ...] = (("forward", "transformers"), ("step", "mambapy"))
+"""What mamba's passes are compared with: the fastest that runs within the memory there is."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def whole(case: Case, rates: dict[bool, float], rounds: int) -> Measured:
     return Measured(f"{case.model}, {case.layers} layers", case, seconds, peak, share=share)
 
 
-def against(case: Case, system: Any, rounds: int) -> list[Measured]:
+def against(case: Case, system: System, rounds: int) -> list[Measured]:
     """Measure a case and the same on another system, in turn.
 
     The other one as its users have it, and once more with longdoc's allocator settings.
@@ -137,7 +140,7 @@ def _models(
 ) -> Iterator[Measured]:
     for tokens in lengths:
         for half in (False, True):
-            for what in ("forward", "step", "checkpointing"):
+            for what in PASSES:
                 case = Case(what=what, tokens=(tokens,), bfloat16=half, layers=layers)
                 progress(f"mamba-130m {case.precision()} {what} {tokens}")
                 yield whole(case, rates, rounds)
@@ -146,14 +149,14 @@ def _models(
 def _comparisons(lengths: Sequence[int], rounds: int, progress: Progress) -> Iterator[Measured]:
     for tokens in lengths:
         for half in (False, True):
-            for what, system in (("forward", "transformers"), ("step", "mambapy")):
-                if can_run(system):  # type: ignore[arg-type]
-                    case = Case(what=what, tokens=(tokens,), bfloat16=half, layers=1)  # type: ignore[arg-type]
+            for what, system in RIVALS:
+                if can_run(system):
+                    case = Case(what=what, tokens=(tokens,), bfloat16=half, layers=1)
                     progress(f"{system}, one layer, {case.precision()} {what} {tokens}")
                     yield from against(case, system, rounds)
-    for what in ("forward", "step"):
+    for what in PASSES[:2]:
         progress(f"gpt-neo-125m {what} 2048")
-        neo = Case(model="gpt-neo-125m", what=what, tokens=(2048,), layers=12)  # type: ignore[arg-type]
+        neo = Case(model="gpt-neo-125m", what=what, tokens=(2048,), layers=12)
         yield from against(neo, "transformers", min(rounds, 3))
 
 

@@ -19,7 +19,7 @@ def bench(
 ) -> None:
     """Measure the kernels against what else is installed, and against what the machine can do.
 
-    Without --quick it takes half an hour and 10 GB. mambapy is measured where it is installed
+    Without --quick it takes half an hour and 20 GB. mambapy is measured where it is installed
     (pip install "longdoc[bench]").
 
     Example: longdoc bench --quick

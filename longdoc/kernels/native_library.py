@@ -22,7 +22,7 @@ def _fields(numbers: str, pointers: str) -> list[tuple[str, type]]:
 
 
 class ScanArguments(ctypes.Structure):
-    """Mirrors the structure of this name in ``native/kernels.cpp``, as the next two do."""
+    """Mirrors the structure of this name in ``native/kernels.cpp``, as the next three do."""
 
     _fields_ = _fields(
         "documents d n groups ranges range softplus half u_t delta_t z_t dout_t",
@@ -188,19 +188,29 @@ def row_stride(x: Tensor) -> int:
     return x.stride(1) if x.shape[1] > 1 else x.stride(0)
 
 
-@functools.lru_cache(maxsize=64)
-def whole_starts(b: int, length: int) -> Tensor:
-    """Give the places of the first tokens of ``b`` documents of one length, and their end."""
-    return torch.arange(b + 1, dtype=torch.int64, device="cpu") * length
+def parted(x: Tensor, starts: Tensor | None, size: int) -> tuple[Tensor, Tensor]:
+    """Say where documents begin, and how parts of ``size`` tokens, none shared, are numbered.
+
+    Args:
+        x: Shape ``(b, l, d)``.
+        starts: As in ``documents.py``; every row of ``x`` is a document without.
+        size: Tokens a part.
+
+    Returns:
+        The places of the first tokens and the end; the parts before each document and in all.
+        Both of shape ``(documents + 1,)``.
+    """
+    if starts is None:
+        return _whole_parted(x.shape[0], x.shape[1], size)
+    return starts.contiguous(), _parts_before(starts, size)
 
 
-def parts_before(starts: Tensor, size: int) -> Tensor:
-    """Count, before each document and in all, the parts of ``size`` tokens that none shares."""
+def _parts_before(starts: Tensor, size: int) -> Tensor:
     counts = (starts.diff() + size - 1) // size
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
 @functools.lru_cache(maxsize=64)
-def whole_parts_before(b: int, length: int, size: int) -> Tensor:
-    """Do the same for ``b`` documents of one length."""
-    return parts_before(whole_starts(b, length), size)
+def _whole_parted(b: int, length: int, size: int) -> tuple[Tensor, Tensor]:
+    starts = torch.arange(b + 1, dtype=torch.int64, device="cpu") * length
+    return starts, _parts_before(starts, size)

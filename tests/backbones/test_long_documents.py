@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from peft import LoraConfig
 from peft.tuners import lora as peft_lora
 from transformers import DynamicCache, GPTNeoConfig, GPTNeoModel, MambaConfig, MambaModel
 from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoSelfAttention
@@ -226,7 +227,26 @@ def test_lora_dropout_drops_in_training_only():
     assert torch.equal(model(**inputs).logits, model(**inputs).logits)
 
 
-def test_lora_with_two_adapters_or_none_does_what_peft_does():
+def test_lora_with_two_adapters_does_what_peft_does():
+    model = add_lora(MambaForSequenceClassification(mamba()), rank=4, dropout=0.0).eval()
+    model.add_adapter("other", LoraConfig(r=4, target_modules=["in_proj", "x_proj"]))
+    with torch.no_grad():
+        for name, part in model.named_parameters():
+            if "lora_" in name:
+                part.normal_(std=0.3)
+    inputs = padded((70, 90))
+    one = model(**inputs).logits
+    layers = [module for module in model.modules() if isinstance(module, FusedLoraLinear)]
+    for layer in layers:
+        layer.set_adapter(["default", "other"])
+    both = model(**inputs).logits
+    assert not torch.equal(both, one)
+    for layer in layers:
+        layer.__class__ = peft_lora.Linear
+    assert_close(model(**inputs).logits, both, 1e-6)
+
+
+def test_lora_without_its_adapter_or_merged_does_what_peft_does():
     model = add_lora(MambaForSequenceClassification(mamba()), rank=4, dropout=0.0).eval()
     with torch.no_grad():
         for name, part in model.named_parameters():
@@ -255,6 +275,21 @@ def test_leaving_padding_out_never_changes_what_a_model_says(classifier, config,
             assert_close(model(**other).logits, found, 1e-6)
         model.packs_documents = False
         assert_close(model(**inputs).logits, found, 1e-5)
+
+
+@pytest.mark.parametrize(("classifier", "config"), CLASSIFIERS)
+def test_a_mask_of_a_batch_without_padding_is_not_looked_at(monkeypatch, classifier, config):
+    model = classifier(config()).eval()
+    ids = padded((40, 40))["input_ids"]
+    read = []
+    backbone = getattr(model, model.base_model_prefix)
+    backbone.register_forward_pre_hook(
+        lambda _, args, given: read.append(given["attention_mask"]), with_kwargs=True
+    )
+    with torch.no_grad():
+        wanted = model(input_ids=ids).logits
+        assert torch.equal(model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits, wanted)
+    assert read == [None, None]
 
 
 @pytest.mark.parametrize(("classifier", "config"), CLASSIFIERS)

@@ -130,11 +130,7 @@ def _inputs(
     starts: Tensor | None,
 ) -> dict[str, Tensor | None]:
     """Give every input by name as the kernel reads it; they live as long as this dictionary."""
-    if starts is None:
-        places = native_library.whole_starts(*x.shape[:2])
-        tiles = native_library.whole_parts_before(*x.shape[:2], TILE)
-    else:
-        places, tiles = starts.contiguous(), native_library.parts_before(starts, TILE)
+    places, tiles = native_library.parted(x, starts, TILE)
     documents = torch.arange(len(places) - 1, device="cpu").repeat_interleave(tiles.diff())
     return {
         "x": native_library.rows(x), "weight": weight, "bias": bias, "initial": initial,

@@ -147,7 +147,7 @@ def scan_backward(
     b, length, d = u.shape
     documents, n, groups = arguments.documents, arguments.n, arguments.groups
     parts = (groups, arguments.ranges, b * length, n)
-    made = {
+    made: dict[str, Any] = {
         "du": u.new_empty(b, length, d), "ddelta": u.new_empty(b, length, d),
         "dA": A.new_empty(documents, d, n), "dB": A.new_empty(parts), "dC": A.new_empty(parts),
         "dD": A.new_empty(documents, d), "dbias": A.new_empty(documents, d),
@@ -158,10 +158,10 @@ def scan_backward(
     native_library.fill(arguments, {**given, **made})
     native_library.call("longdoc_scan_backward", arguments)
     for name in ("dA", "dD", "dbias"):
-        made[name] = made[name].sum(0)  # type: ignore[union-attr]
+        made[name] = made[name].sum(0)
     for name in ("dB", "dC"):
         # The kernel has added all ranges to the first.
-        by_token = made[name][:, 0].transpose(0, 1)  # type: ignore[index]
+        by_token = made[name][:, 0].transpose(0, 1)
         made[name] = by_token.reshape(b, length, groups, n)
     order = ("du", "ddelta", "dA", "dB", "dC", "dD", "dz", "dbias", "dinitial")
     return [_or_nothing(made[name], A) for name in order]
@@ -206,11 +206,7 @@ def _inputs(
     starts: Tensor | None,
 ) -> dict[str, Tensor | None]:
     """Give every input by name as the kernel reads it; they live as long as this dictionary."""
-    if starts is None:
-        places = native_library.whole_starts(*u.shape[:2])
-        parts = native_library.whole_parts_before(*u.shape[:2], CHUNK)
-    else:
-        places, parts = starts.contiguous(), native_library.parts_before(starts, CHUNK)
+    places, parts = native_library.parted(u, starts, CHUNK)
     return {
         "u": native_library.rows(u), "delta": native_library.rows(delta),
         "z": None if z is None else native_library.rows(z), "A": A, "B": B, "C": C, "D": D,
