@@ -14,7 +14,8 @@ setup(
             "longdoc.kernels._native",
             sources=[f"{NATIVE}/kernels.cpp"],
             depends=[
-                f"{NATIVE}/{name}.inc" for name in ("vector", "scan", "conv", "norm", "dropout")
+                f"{NATIVE}/{name}.inc"
+                for name in ("vector", "scan", "conv", "norm", "dropout", "merge", "operations")
             ],
             extra_compile_args=[
                 *("-O3", "-std=c++17", "-fvisibility=hidden", "-pthread", "-fno-math-errno"),

@@ -8,6 +8,7 @@ all four, and runs the scan of ``longdoc.kernels``.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,11 +25,12 @@ from transformers.models.mamba.modeling_mamba import (
 
 from longdoc.backbones.classification import LastTokenClassification
 from longdoc.backbones.linear import use_fast_linears
-from longdoc.kernels import causal_conv1d, rms_norm, selective_scan
+from longdoc.kernels import causal_conv1d, residual, rms_norm, selective_scan
 from longdoc.kernels.allocator import give_back_excess
 from longdoc.kernels.causal_conv1d import blocked
+from longdoc.kernels.exchange import Exchange, halves
 
-SEGMENT = 1024
+SEGMENT = 2048
 """Tokens a layer goes through at once when only the result is wanted, so that a long document takes
 no more memory than its input and output (no faster, no slower: docs/experiment-log.md)."""
 
@@ -84,7 +86,10 @@ class ModularMambaMixer(MambaMixer):
             return self._in_segments(hidden_states)
         both = self.in_proj(_masked(hidden_states, mask))
         if self.recompute and cache_params is None and torch.is_grad_enabled():
-            mixed = checkpoint(self._mix, both, mask, starts, use_reentrant=False)
+            # The scan goes forward once: what it kept then is there when the rest is done again.
+            mixed = checkpoint(
+                self._mix, both, mask, starts, exchange=Exchange(), use_reentrant=False
+            )
         else:
             mixed = self._mix(both, mask, starts, cache_params)
         output: Tensor = self.out_proj(mixed)
@@ -111,10 +116,13 @@ class ModularMambaMixer(MambaMixer):
         starts: Tensor | None,
         cache: Cache | None = None,
         carried: "Carried | None" = None,
+        exchange: Exchange | None = None,
     ) -> Tensor:
         """Do what lies between the outer projections, ``(b, l, 2 d)`` to ``(b, l, d)``."""
-        u, gate = both.chunk(2, dim=2)
-        u = self._convolve(u.transpose(1, 2), starts, cache, carried)
+        if torch.compiler.is_compiling():
+            exchange = None
+        u, gate = both.chunk(2, dim=2) if exchange is None else halves(both, exchange)
+        u = self._convolve(u.transpose(1, 2), starts, cache, carried, exchange)
         u = _masked(u.transpose(1, 2), mask)
         sizes = [self.time_step_rank, self.ssm_state_size, self.ssm_state_size]
         step, B, C = self.x_proj(u).split(sizes, dim=-1)  # noqa: N806
@@ -137,6 +145,7 @@ class ModularMambaMixer(MambaMixer):
             return_last_state=True,
             initial_state=before,
             starts=starts,
+            exchange=exchange,
         )
         if carried is not None:
             carried.state = scanned[1]
@@ -145,7 +154,12 @@ class ModularMambaMixer(MambaMixer):
         return scanned[0].transpose(1, 2)
 
     def _convolve(
-        self, u: Tensor, starts: Tensor | None, cache: Cache | None, carried: "Carried | None"
+        self,
+        u: Tensor,
+        starts: Tensor | None,
+        cache: Cache | None,
+        carried: "Carried | None",
+        exchange: Exchange | None,
     ) -> Tensor:
         """Convolve each channel of ``(b, d, l)`` over the last few tokens, then activate."""
         length = u.shape[2]
@@ -156,11 +170,13 @@ class ModularMambaMixer(MambaMixer):
             width = self.conv_kernel_size
             u = cache.update_conv_state(u, self.layer_idx, conv_kernel_size=width)
         weight, bias = self.conv1d.weight[:, 0], self.conv1d.bias
-        convolves = causal_conv1d if weight.shape[1] in (2, 3, 4) else blocked.causal_conv1d
-        if self.activation in ("silu", "swish"):
-            y = convolves(u, weight, bias, self.activation, before, starts=starts)
+        fused = self.activation in ("silu", "swish")
+        activation = self.activation if fused else None
+        if weight.shape[1] in (2, 3, 4):
+            y = causal_conv1d(u, weight, bias, activation, before, starts=starts, exchange=exchange)
         else:
-            y = self.act(convolves(u, weight, bias, None, before, starts=starts))
+            y = blocked.causal_conv1d(u, weight, bias, activation, before, starts=starts)
+        y = y if fused else self.act(y)
         assert isinstance(y, Tensor)
         return y if cache is None else y[:, :, -length:]
 
@@ -169,10 +185,30 @@ def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask.to(x.dtype)
 
 
-class ModularMambaBlock(MambaBlock):
-    """transformers' Mamba layer; knows when the whole of it is computed again."""
+class FastRMSNorm(MambaRMSNorm):
+    """transformers' normalisation in one pass over memory each way."""
 
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Normalise ``(..., d)``; gives autocast's type where it is on."""
+        kind = _autocast_type() if hidden_states.device.type == "cpu" else None
+        return rms_norm(hidden_states, self.weight, self.variance_epsilon, kind)
+
+
+def _autocast_type() -> torch.dtype | None:
+    on = torch.is_autocast_enabled("cpu")
+    return torch.get_autocast_dtype("cpu") if on else None
+
+
+class ModularMambaBlock(MambaBlock):
+    """transformers' Mamba layer in fewer passes over memory; knows when all of it is done again."""
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        cache_params: Cache | None = None,
+        attention_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
         """Normalise, mix, add; shapes are those of ``MambaBlock``."""
         again = bool(self.gradient_checkpointing) and self.training
         mixer: Any = self.mixer
@@ -180,19 +216,21 @@ class ModularMambaBlock(MambaBlock):
         if again:
             # Asked for to save memory, so time is spent to save more of it.
             give_back_excess()
-        output: Tensor = super().forward(hidden_states, *args, **kwargs)
-        return output
-
-
-class FastRMSNorm(MambaRMSNorm):
-    """transformers' normalisation in one pass over memory each way."""
-
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """Normalise ``(..., d)``; gives autocast's type where it is on."""
-        kind = None
-        if torch.is_autocast_enabled("cpu") and hidden_states.device.type == "cpu":
-            kind = torch.get_autocast_dtype("cpu")
-        return rms_norm(hidden_states, self.weight, self.variance_epsilon, kind)
+        norm: Any = self.norm
+        watched = norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks
+        kind = _autocast_type() or norm.weight.dtype
+        if type(norm) is not FastRMSNorm or watched or not residual.serves(hidden_states, kind):
+            given: Any = {"cache_params": cache_params, "attention_mask": attention_mask, **kwargs}
+            output: Tensor = super().forward(hidden_states, **given)
+            return output
+        return residual.around(
+            partial(mixer, cache_params=cache_params, attention_mask=attention_mask),
+            hidden_states,
+            norm.weight,
+            norm.variance_epsilon,
+            kind,
+            keep=again,
+        )
 
 
 def use_modular_mixers(model: nn.Module) -> nn.Module:

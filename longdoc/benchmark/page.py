@@ -24,7 +24,7 @@ def row(measured: Measured) -> tuple[str, ...]:
         f"{1e6 * measured.median() / tokens:.0f}",
         ratio,
         f"{measured.share:.0%}" if measured.share else "",
-        f"{measured.peak:.2f}",
+        f"{measured.peak:.2f}" if measured.peak else "",
         measured.note,
     )
 

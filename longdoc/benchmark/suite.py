@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import torch
 
-from longdoc.benchmark import limit
+from longdoc.benchmark import limit, training
 from longdoc.benchmark.cases import Case, Pass, System, can_run
 from longdoc.benchmark.worker import Worker
 
 Progress = Callable[[str], None]
-Part = Literal["all", "models", "comparisons", "lengths"]
+Part = Literal["all", "models", "comparisons", "lengths", "training"]
 PASSES: tuple[Pass, ...] = ("forward", "step", "checkpointing")
 RIVALS: tuple[tuple[Pass, System], ...] = (("forward", "transformers"), ("step", "mambapy"))
 """What mamba's passes are compared with: the fastest that runs within the memory there is."""
@@ -24,7 +24,7 @@ class Measured:
 
     Attributes:
         seconds: Of every run.
-        peak: Memory in GB, of the whole process.
+        peak: Memory in GB, of the whole process; 0 where it was not looked at.
         ratio: Times faster than ``against``, from medians of runs that took turns.
         share: Of the limit (forward) or floor (training), where it is known.
     """
@@ -104,12 +104,24 @@ def padding(rounds: int) -> Measured:
     return Measured("padding", batch, seconds, peak, "one document", ratio, note=note)
 
 
+def whole_training(tokens: int, layers: int, documents: int) -> Measured:
+    """Measure a training as ``longdoc train`` does it against its bare passes."""
+    found = training.measure(tokens, layers, documents)
+    case = Case(what="step", tokens=(tokens,), bfloat16=True, layers=layers, dropout=0.1)
+    note = (
+        f"{found.share():+.1%} to bare passes of {found.bare:.2f} s; tokenizing is "
+        f"{found.tokenizing / found.bare:.1%} of them"
+    )
+    seconds = (found.step + found.tokenizing,)
+    return Measured("longdoc train, a document", case, seconds, 0.0, note=note)
+
+
 def run(part: Part, quick: bool, rounds: int, progress: Progress) -> Iterator[Measured]:
     """Run everything of a part that can run here.
 
     Args:
         part: Whole models against the machine's limit, layers against other systems, unusual
-            lengths and padding, or all of it.
+            lengths and padding, a whole training against its bare passes, or all of it.
         quick: Only 2,048 tokens and few layers: minutes, and no page of results.
         rounds: Measured runs a case, after one that is not.
         progress: Told what runs.
@@ -117,7 +129,10 @@ def run(part: Part, quick: bool, rounds: int, progress: Progress) -> Iterator[Me
     lengths = (2048,) if quick else (4096, 8192)
     if part in ("all", "comparisons"):
         yield from _comparisons(lengths, rounds, progress)
-    if part == "comparisons":
+    if part in ("all", "training"):
+        progress("a whole training")
+        yield whole_training(lengths[0], 4 if quick else 24, 4 + 2 * rounds)
+    if part in ("comparisons", "training"):
         return
     rates = {half: limit.best_rate(half) for half in (False, True)}
     names = ", ".join(f"{rate / 1e9:.0f}" for rate in rates.values())

@@ -27,8 +27,8 @@ def bench(
     Parameters
     ----------
     part
-        Whole models against the machine's limit, layers against other systems, or unusual lengths
-        and padding.
+        Whole models against the machine's limit, layers against other systems, unusual lengths and
+        padding, or a whole training against its bare passes.
     quick
         Fewer layers and tokens; minutes instead of half an hour.
     rounds

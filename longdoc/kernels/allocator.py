@@ -13,17 +13,24 @@ import os
 import platform
 from pathlib import Path
 
+from longdoc.kernels import memory
+
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Names and numbers of glibc's malloc.h."""
 
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Ask the allocator to keep freed memory; says whether it agreed (glibc only)."""
+    """Ask the allocator to keep freed memory; says whether it agreed (glibc only).
+
+    Large tensors of the kernels have memory of their own from then on, which is kept as well (see
+    :mod:`longdoc.kernels.memory`).
+    """
+    memory.keep()
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, -1))
 
 
 class _Info(ctypes.Structure):
@@ -55,13 +62,15 @@ def give_back_excess() -> bool:
     library.mallinfo2.restype = _Info
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     held = pages * os.sysconf("SC_PAGE_SIZE")
-    if held - library.mallinfo2().uordblks < SPARE:
+    if held - library.mallinfo2().uordblks - memory.BLOCKS.lent < SPARE:
         return False
+    memory.BLOCKS.release()
     return bool(library.malloc_trim(0))
 
 
 def give_back() -> None:
     """Give memory that is free back to the system, so that a peak is not somebody else's."""
     gc.collect()
+    memory.BLOCKS.release()
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)

@@ -3,30 +3,33 @@
 import torch
 from torch import Tensor
 
-from longdoc.kernels import native_library
+from longdoc.kernels import memory, native_library
 from longdoc.kernels.native_library import DropoutArguments
 
 
-def dropout(x: Tensor, rate: float, seed: int) -> Tensor:
+def dropout(x: Tensor, rate: float, seed: int, to: Tensor | None = None) -> Tensor:
     """Set a share of the elements to zero and scale the others, without gradients.
 
     Args:
         x: Any shape, float32 or bfloat16 on a CPU where the compiled kernels serve it.
         rate: Share of the elements, in 0..1, 1 excluded.
         seed: The same seed makes the same choice, whatever the number of threads.
+        to: A contiguous tensor of the shape and type of ``x`` that the result is added to.
 
     Returns:
-        The shape and type of ``x``; what stays is divided by ``1 - rate``, as torch does.
+        The shape and type of ``x``; what stays is divided by ``1 - rate``, as torch does. ``to``
+        itself where it is given.
     """
     serves = x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
     if not native_library.available() or not serves:
         generator = torch.Generator(x.device).manual_seed(seed)
         stays = torch.rand(x.shape, generator=generator, device=x.device) >= rate
-        return x * stays.to(x.dtype) / (1 - rate)
+        dropped = x * stays.to(x.dtype) / (1 - rate)
+        return dropped if to is None else to.add_(dropped)
     x = x.contiguous()
-    out = torch.empty_like(x)
+    out = memory.empty(x.shape, x.dtype, x.device) if to is None else to
     arguments = DropoutArguments(
-        count=x.numel(), half=x.dtype == torch.bfloat16, seed=seed, rate=rate
+        count=x.numel(), half=x.dtype == torch.bfloat16, seed=seed, add=to is not None, rate=rate
     )
     native_library.fill(arguments, {"x": x, "out": out})
     native_library.call("longdoc_dropout", arguments)

@@ -1,10 +1,11 @@
 """Matrix products at the rate the processor has, with or without a low-rank update.
 
 PyTorch hands float32 products to MKL, which leaves AVX-512 unused on AMD processors; oneDNN, which
-it has as well, is about twice as fast there (docs/experiment-log.md). Letters: ``m`` tokens, ``k``
-inputs, ``n`` outputs, ``r`` rank.
+it has as well, is about twice as fast there, and a tenth slower on Intel's
+(docs/experiment-log.md). Letters: ``m`` tokens, ``k`` inputs, ``n`` outputs, ``r`` rank.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from longdoc.kernels import memory, native_library
 from longdoc.kernels.dropout import dropout
+from longdoc.kernels.native_library import MergeArguments
 
 FEWEST = 64
 """Tokens below which a product is not worth the detour."""
@@ -30,11 +33,25 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         offset = None if bias is None else bias.expand(weight.shape[0]).to(x.dtype).contiguous()
         result: Tensor = _onednn(x, weight, offset, "none", [], "")
         return result
-    return F.linear(x, weight, bias)
+    if not many or bias is not None or not _same(x, weight):
+        return F.linear(x, weight, bias)
+    return _multiplied(x.reshape(-1, x.shape[-1]), weight.t()).view(*x.shape[:-1], -1)
+
+
+def _same(x: Tensor, weight: Tensor) -> bool:
+    return x.dtype == weight.dtype and x.device == weight.device
+
+
+def _multiplied(left: Tensor, right: Tensor) -> Tensor:
+    """Multiply ``(m, k)`` by ``(k, n)``, into memory that is used again."""
+    out = memory.empty((left.shape[0], right.shape[1]), left.dtype, left.device)
+    return torch.mm(left, right, out=out)
 
 
 def _find() -> Any:
-    """Find oneDNN's product, which is private to torch; None where this torch has it not."""
+    """Find oneDNN's product, private to torch; None where torch has it not or it is no faster."""
+    if processor_is_intels():
+        return None
     try:
         operator = torch.ops.mkldnn._linear_pointwise
         x = torch.ones(2, 3)
@@ -42,6 +59,14 @@ def _find() -> Any:
     except (AttributeError, RuntimeError, TypeError):
         return None
     return operator if good else None
+
+
+def processor_is_intels() -> bool:
+    """Say whether Intel made the processor (Linux; elsewhere no is assumed)."""
+    try:
+        return "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
 
 
 _onednn = _find() if torch.backends.mkldnn.is_available() else None
@@ -86,15 +111,22 @@ class _Linear(torch.autograd.Function):
         for_x, for_weight, for_bias = ctx.needs_input_grad
         rows = dy.reshape(-1, dy.shape[-1])
         return (
-            product(rows, weight.t().contiguous()).view(x.shape) if for_x else None,
+            _back(rows, weight).view(x.shape) if for_x else None,
             _across(rows, x.reshape(-1, x.shape[-1])) if for_weight else None,
             rows.sum(0) if for_bias else None,
         )
 
 
+def _back(rows: Tensor, weight: Tensor) -> Tensor:
+    """Multiply ``(m, n)`` by ``(n, k)``."""
+    if rows.dtype == torch.float32 and _onednn is not None:
+        return product(rows, weight.t().contiguous())
+    return _multiplied(rows, weight) if _same(rows, weight) else rows @ weight
+
+
 def _across(left: Tensor, right: Tensor) -> Tensor:
     """Multiply the transpose of ``(m, n)`` by ``(m, k)``."""
-    if left.dtype != torch.float32:
+    if left.dtype != torch.float32 or _onednn is None:
         return left.t() @ right
     return product(left.t().contiguous(), right.t().contiguous())
 
@@ -143,35 +175,42 @@ class _LowRank(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
         a, b, scaling, rate, seed = rest
-        ctx.save_for_backward(x, weight, a, b)
         ctx.numbers = (scaling, rate, seed, bias is not None)
         kind = x.dtype
         offset = None if bias is None else bias.to(kind)
         if not rate and x.numel() > MERGED_ABOVE * x.shape[-1]:
-            return product(x, _merged(weight, a, b, scaling).to(kind), offset)
+            ctx.save_for_backward(x, weight, a, b, None)
+            return product(x, merged(weight, a, b, scaling, kind), offset)
+        low = _narrowed(x, a, rate, seed)
+        ctx.save_for_backward(x, weight, a, b, low)
+        if weight.shape[0] > weight.shape[1]:
+            # Beside the input, which is the narrower of the two: one product for both.
+            wide = torch.cat([x.reshape(-1, x.shape[-1]), low], dim=1)
+            both = torch.cat([weight.to(kind), (scaling * b).to(kind)], dim=1)
+            return product(wide, both, offset).view(*x.shape[:-1], -1)
         y = product(x, weight.to(kind), offset)
-        seen = (dropout(x, rate, seed) if rate else x).reshape(-1, x.shape[-1])
-        low = seen @ a.t().to(kind)
         y.view(-1, y.shape[-1]).addmm_(low, b.t().to(kind), alpha=scaling)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, a, b = ctx.saved_tensors
+        x, weight, a, b, low = ctx.saved_tensors
         scaling, rate, seed, biased = ctx.numbers
         kind = x.dtype
-        rows, small_a, small_b = dy.reshape(-1, dy.shape[-1]), a.to(kind), b.to(kind)
+        rows, small_a = dy.reshape(-1, dy.shape[-1]), a.to(kind)
+        low = _narrowed(x, a, 0.0, seed) if low is None else low
+        down = rows @ b.to(kind)
         seen = (dropout(x, rate, seed) if rate else x).reshape(-1, x.shape[-1])
-        down = rows @ small_b
         da = scaling * (down.t() @ seen)
-        db = scaling * (rows.t() @ (seen @ small_a.t()))
+        del seen
+        db = scaling * (rows.t() @ low)
         dx = None
         if ctx.needs_input_grad[0]:
-            whole = weight if rate else _merged(weight, a, b, scaling)
-            dx = product(rows, whole.t().to(kind).contiguous())
+            whole = weight.to(kind) if rate else merged(weight, a, b, scaling, kind)
+            dx = _back(rows, whole)
             if rate:
-                dx.add_(dropout((scaling * down) @ small_a, rate, seed))
+                dropout(_multiplied(scaling * down, small_a), rate, seed, to=dx)
             dx = dx.view(x.shape)
         dweight = _across(rows, x.reshape(-1, x.shape[-1])) if ctx.needs_input_grad[1] else None
         dbias = rows.sum(0).float() if biased and ctx.needs_input_grad[2] else None
@@ -180,5 +219,37 @@ class _LowRank(torch.autograd.Function):
         return dx, dweight, dbias, da.to(a.dtype), db.to(b.dtype), None, None, None
 
 
-def _merged(weight: Tensor, a: Tensor, b: Tensor, scaling: float) -> Tensor:
-    return torch.addmm(weight, b, a, alpha=scaling)
+def _narrowed(x: Tensor, a: Tensor, rate: float, seed: int) -> Tensor:
+    """Give what an update makes of its input, shape ``(m, r)``."""
+    seen = dropout(x, rate, seed) if rate else x
+    return seen.reshape(-1, x.shape[-1]) @ a.t().to(x.dtype)
+
+
+def merged(weight: Tensor, a: Tensor, b: Tensor, scaling: float, kind: torch.dtype) -> Tensor:
+    """Give a weight with its low-rank update in it, without gradients.
+
+    Args:
+        weight: Shape ``(n, k)``.
+        a: Shape ``(r, k)``.
+        b: Shape ``(n, r)``.
+        scaling: The update is multiplied by it.
+        kind: Type of the result.
+
+    Returns:
+        ``weight + scaling * b @ a``, shape ``(n, k)``.
+    """
+    parts = (weight, a, b)
+    serves = kind in (torch.float32, torch.bfloat16) and all(
+        part.device.type == "cpu" and part.dtype == torch.float32 for part in parts
+    )
+    if not serves or not native_library.available():
+        return torch.addmm(weight, b, a, alpha=scaling).to(kind)
+    weight, a, b = (part.contiguous() for part in parts)
+    out = torch.empty_like(weight, dtype=kind)
+    arguments = MergeArguments(
+        rows=weight.shape[0], columns=weight.shape[1], rank=a.shape[0],
+        half=kind == torch.bfloat16, scaling=scaling,
+    )  # fmt: skip
+    native_library.fill(arguments, {"weight": weight, "a": a, "b": b, "out": out})
+    native_library.call("longdoc_merge", arguments)
+    return out

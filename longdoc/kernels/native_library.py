@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 SWITCH = "LONGDOC_NATIVE"
-WIDTHS = {16: "AVX-512", 8: "AVX2", 4: "baseline"}
-CHUNK, TILE, MOST_STATES = 32, 64, 256
+LEVELS = ("baseline", "AVX2", "AVX-512", "AVX-512 with bfloat16")
+"""What the kernels are compiled for, by the number they know it by."""
+SPAN, TILE, MOST_STATES = 128, 64, 256
 """Tokens between two kept states, tokens a task of what is not recurrent, states a channel."""
 
 
@@ -22,11 +23,11 @@ def _fields(numbers: str, pointers: str) -> list[tuple[str, type]]:
 
 
 class ScanArguments(ctypes.Structure):
-    """Mirrors the structure of this name in ``native/kernels.cpp``, as the next three do."""
+    """Mirrors the structure of this name in ``native/kernels.cpp``, as the next ones do."""
 
     _fields_ = _fields(
-        "documents d n groups ranges range softplus half u_t delta_t z_t dout_t",
-        "starts chunk_starts u delta z A B C D bias initial out last states dout dlast "
+        "documents d n groups ranges range softplus half u_t delta_t z_t dout_t dz_t",
+        "starts span_starts u delta z A B C D bias initial out last states dout dlast "
         "du ddelta dz dA dB dC dD dbias dinitial",
     )
 
@@ -35,7 +36,7 @@ class ConvArguments(ctypes.Structure):
     """What the convolution is called with."""
 
     _fields_ = _fields(
-        "d k tiles silu half x_t dout_t",
+        "d k tiles silu half x_t dout_t dx_t",
         "starts tile_starts tile_documents x weight bias initial out dout dx dweight dinitial",
     )
 
@@ -46,7 +47,7 @@ class NormArguments(ctypes.Structure):
     _fields_ = (
         *_fields("tokens d half", ""),
         ("eps", ctypes.c_double),
-        *_fields("", "x weight out scale dout dx dweight"),
+        *_fields("", "x weight out scale dout through dx dweight"),
     )
 
 
@@ -54,16 +55,33 @@ class DropoutArguments(ctypes.Structure):
     """What dropout is called with."""
 
     _fields_ = (
-        *_fields("count half seed", ""),
+        *_fields("count half seed add", ""),
         ("rate", ctypes.c_double),
         *_fields("", "x out"),
     )
 
 
-SIZES = (
-    *(CHUNK, TILE, MOST_STATES),
-    *map(ctypes.sizeof, (ScanArguments, ConvArguments, NormArguments, DropoutArguments)),
+class MergeArguments(ctypes.Structure):
+    """What a low-rank update is merged into a weight with."""
+
+    _fields_ = (
+        *_fields("rows columns rank half", ""),
+        ("scaling", ctypes.c_double),
+        *_fields("", "weight a b out"),
+    )
+
+
+class AddArguments(ctypes.Structure):
+    """What two tensors are added with."""
+
+    _fields_ = _fields("count half", "x y out")
+
+
+RECORDS = (
+    *(ScanArguments, ConvArguments, NormArguments, DropoutArguments),
+    *(MergeArguments, AddArguments),
 )
+SIZES = (SPAN, TILE, MOST_STATES, *map(ctypes.sizeof, RECORDS))
 
 
 @functools.cache
@@ -116,10 +134,10 @@ def _file() -> Path | None:
 
 
 @functools.cache
-def width() -> int:
-    """Give the channels a vector holds: 16 (AVX-512), 8 (AVX2) or 4."""
+def level() -> int:
+    """Give the place in ``LEVELS`` of the best that this processor has."""
     library = load()
-    return int(library.longdoc_best_width()) if library else 0
+    return int(library.longdoc_best_level()) if library else 0
 
 
 def reason_against() -> str:
@@ -146,7 +164,7 @@ def reason() -> str:
     return (
         f"blocked tensor operations, because {against}"
         if against
-        else (f"compiled kernels, {WIDTHS[width()]}")
+        else (f"compiled kernels, {LEVELS[level()]}")
     )
 
 
@@ -171,7 +189,7 @@ def call(function: str, arguments: ctypes.Structure) -> None:
     if library is None:
         message = f"the compiled kernels cannot run: {reason_against()}"
         raise RuntimeError(message)
-    if not getattr(library, function)(ctypes.byref(arguments), width(), torch.get_num_threads()):
+    if not getattr(library, function)(ctypes.byref(arguments), level(), torch.get_num_threads()):
         message = f"{function}: no memory for its workspace"
         raise MemoryError(message)
 

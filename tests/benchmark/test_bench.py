@@ -2,7 +2,7 @@
 
 import pytest
 
-from longdoc.benchmark import limit, page, suite
+from longdoc.benchmark import limit, page, suite, training
 from longdoc.benchmark.cases import Case
 from longdoc.benchmark.suite import Measured
 from longdoc.benchmark.worker import Worker
@@ -43,3 +43,16 @@ def test_a_line_of_the_table_has_what_was_measured():
     assert line[7:9] == ("90%", "1.25")
     assert page.markdown([measured]).count("\n") == 2
     assert page.table([measured]).count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_whole_training_is_set_beside_its_bare_passes():
+    found = training.measure(64, 1, 6)
+    assert found.bare > 0
+    assert 0 < found.tokenizing < found.step
+    assert training.Overhead(2.0, 2.1, 0.06).share() == pytest.approx(0.08)
+
+
+def test_a_measurement_that_fails_says_why():
+    with pytest.raises(RuntimeError, match="ended with code 1"):
+        training.measure(64, -1, 6)

@@ -124,12 +124,10 @@ def test_bfloat16_slices_give_bfloat16():
 
 
 @needs_native
-def test_every_vector_width_of_this_processor_equals_the_reference(monkeypatch):
-    widest = native_library.width()
-    for width in (4, 8, 16):
-        if width <= widest:
-            monkeypatch.setattr(native_library, "width", lambda width=width: width)
-            assert_same_outcome(compiled, inputs(d=37, l=70))
+def test_every_level_of_this_processor_equals_the_reference(monkeypatch):
+    for level in range(native_library.level() + 1):
+        monkeypatch.setattr(native_library, "level", lambda level=level: level)
+        assert_same_outcome(compiled, inputs(d=37, l=70))
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """Normalisation, products and dropout against what torch does."""
 
+import weakref
+
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
 from longdoc.kernels import linear as products
-from longdoc.kernels import native_library, rms_norm
+from longdoc.kernels import native_library, residual, rms_norm
 from longdoc.kernels.dropout import dropout
 from longdoc.kernels.rms_norm import compiled, reference
 from tests import tolerances
@@ -124,6 +126,64 @@ def test_a_bias_may_have_any_strides():
 
 def test_a_second_derivative_is_refused_rather_than_wrong():
     x, weight = drawn(100, 40).requires_grad_(), drawn(24, 40, seed=1)
-    (first,) = torch.autograd.grad(products.linear(x, weight).square().sum(), x, create_graph=True)
+    a, b = drawn(4, 40, seed=3), drawn(24, 4, seed=4)
+    y = products.low_rank_linear(x, weight, None, a, b, 2.0)
+    (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.square().sum().backward()
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [1, 8, 21, 64])
+def test_a_merged_weight_is_the_sum_it_stands_for(kind, rows):
+    weight, a, b = drawn(rows, 37), drawn(5, 37, seed=1), drawn(rows, 5, seed=2)
+    wanted = weight.double() + 0.5 * (b.double() @ a.double())
+    found = products.merged(weight, a, b, 0.5, kind)
+    assert found.dtype == kind
+    tolerance = tolerances.SCAN_FLOAT32 if kind == torch.float32 else tolerances.BFLOAT16
+    assert_close(found.double(), wanted, tolerance)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_dropout_is_added_where_it_is_asked_for(kind):
+    x, to = drawn(70, 33).to(kind), drawn(70, 33, seed=1).to(kind)
+    wanted = to.float() + dropout(x, 0.3, 5).float()
+    found = dropout(x, 0.3, 5, to=to)
+    assert found is to
+    assert_close(found.float(), wanted, tolerances.BFLOAT16)
+
+
+@needs_native
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_layer_between_normalisation_and_sum_has_torchs_gradients(kind, keep):
+    x, weight, inner = drawn(2, 70, 24), drawn(24, seed=1), drawn(24, 24, seed=2)
+
+    def fused(x, weight, inner):
+        return residual.around(lambda h: h @ inner.to(h.dtype), x, weight, 1e-5, kind, keep)
+
+    def plain(x, weight, inner):
+        return x + reference.rms_norm(x, weight, 1e-5) @ inner
+
+    found = gradients(fused, x, weight, inner)
+    wanted = gradients(plain, x.double(), weight.double(), inner.double())
+    if kind == torch.float32:
+        assert_same(found, wanted, tolerances.SCAN_FLOAT32)
+    else:
+        assert_close(found[0].double(), wanted[0], 10 * tolerances.BFLOAT16)
+
+
+@needs_native
+def test_the_normalised_input_is_not_kept_for_the_way_back():
+    x, weight, inner = drawn(2, 70, 24), drawn(24, seed=1), drawn(24, 24, seed=2).requires_grad_()
+    seen = []
+
+    def layer(h):
+        seen.append(weakref.ref(h))
+        return h @ inner
+
+    y = residual.around(layer, x, weight, 1e-5, torch.float32)
+    assert seen[0]() is None
+    y.sum().backward()
+    wanted = reference.rms_norm(x, weight, 1e-5).reshape(-1, 24).sum(0)
+    assert_close(inner.grad, wanted[:, None].expand(24, 24), 1e-4)

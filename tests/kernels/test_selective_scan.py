@@ -7,8 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.checkpoint import checkpoint
 
 from longdoc.kernels import native_library, selective_scan
+from longdoc.kernels.causal_conv1d import compiled as compiled_convolution
+from longdoc.kernels.exchange import Exchange, halves
 from longdoc.kernels.selective_scan import blocked, choose, compiled, reference
 from tests import tolerances
 from tests.assertions import assert_close
@@ -57,7 +60,7 @@ def assert_same_outcome(variant, given, without=(), **options):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("length", [1, 2, 3, 31, 32, 33, 63, 64, 65, 97])
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 9, 31, 32, 33, 65, 97, 127, 128, 129, 263])
 def test_output_last_state_and_every_gradient_equal_the_reference(variant, length):
     assert_same_outcome(variant, inputs(l=length))
 
@@ -226,6 +229,64 @@ def test_extreme_steps_and_rates_stay_finite_and_right(variant, step, rate):
     assert_same_outcome(variant, given)
 
 
+@needs_native
+def test_states_that_hardly_fade_are_as_exact_as_float32_lets_them_be():
+    given = inputs(b=1, d=64, l=2000, n=16)
+    given["A"] = -torch.linspace(0, 1e-3, 16, dtype=torch.float64).expand(64, 16).contiguous()
+    arguments = {name: value.float() for name, value in given.items()}
+    wanted = reference.selective_scan(**given, delta_softplus=True)
+    found = compiled.selective_scan(**arguments, delta_softplus=True)
+    scale = wanted.abs().max()
+    assert_close(found.double() / scale, wanted / scale, 1e-6)
+
+
+@needs_native
+def test_gradients_that_fade_below_float32_cost_no_more_and_are_zero():
+    given = {name: value.float() for name, value in inputs(b=1, l=2000).items()}
+    given["A"], given["delta"] = torch.full((20, 5), -1.0), torch.ones(1, 20, 2000)
+    given["u"].requires_grad_()
+    del given["delta_bias"]
+    y = compiled.selective_scan(**given, delta_softplus=True)
+    y[:, :, -1].sum().backward()
+    # What a float32 cannot hold whole is zero, not a number that processors are slow with.
+    gradient = given["u"].grad.abs()
+    assert ((gradient == 0) | (gradient >= torch.finfo(torch.float32).tiny)).all()
+    assert (gradient[:, :, :500] == 0).all()
+    assert (gradient[:, :, -1] > 0).any()
+
+
+@needs_native
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_a_recomputation_takes_the_states_and_does_not_scan_again(monkeypatch, kind):
+    given = {name: value.to(kind) for name, value in inputs(b=1, d=32, l=300, n=16).items()}
+    calls = []
+    plain = native_library.call
+    monkeypatch.setattr(native_library, "call", lambda f, a: (calls.append(f), plain(f, a)))
+
+    def mix(both, exchange):
+        u, z = (half.mT for half in halves(both, exchange))
+        u = compiled_convolution.causal_conv1d(u, weight, None, "silu", exchange=exchange)
+        now = {**given, "u": u, "z": z, "exchange": exchange}
+        return compiled.selective_scan(**now, delta_softplus=True)
+
+    def plainly(both):
+        u, z = (half.mT for half in both.chunk(2, dim=2))
+        u = compiled_convolution.causal_conv1d(u, weight, None, "silu")
+        return compiled.selective_scan(**{**given, "u": u, "z": z}, delta_softplus=True)
+
+    weight = torch.randn(32, 4, generator=torch.Generator().manual_seed(0)).to(kind)
+    both = torch.cat([given["u"], given["z"]], dim=1).mT.contiguous().requires_grad_()
+    wanted_y = plainly(both)
+    (wanted,) = torch.autograd.grad(wanted_y.float().square().sum(), both)
+    calls.clear()
+    y = checkpoint(mix, both, Exchange(), use_reentrant=False)
+    (found,) = torch.autograd.grad(y.float().square().sum(), both)
+    assert torch.equal(y, wanted_y)
+    assert torch.equal(found, wanted)
+    assert calls.count("longdoc_scan_forward") == 1
+    assert calls.count("longdoc_conv_forward") == 2
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("odd", [float("nan"), float("inf")])
 def test_nan_and_infinity_pass_through_as_in_the_reference(variant, odd):
@@ -253,12 +314,10 @@ def test_results_do_not_depend_on_the_number_of_threads():
 
 
 @needs_native
-def test_every_vector_width_of_this_processor_equals_the_reference(monkeypatch):
-    widest = native_library.width()
-    for width in (4, 8, 16):
-        if width <= widest:
-            monkeypatch.setattr(native_library, "width", lambda width=width: width)
-            assert_same_outcome(compiled, inputs(d=37, l=70, n=16))
+def test_every_level_of_this_processor_equals_the_reference(monkeypatch):
+    for level in range(native_library.level() + 1):
+        monkeypatch.setattr(native_library, "level", lambda level=level: level)
+        assert_same_outcome(compiled, inputs(d=37, l=300, n=16))
 
 
 def _scan_in_child(queue):

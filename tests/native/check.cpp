@@ -1,4 +1,4 @@
-// Runs every kernel at every vector width on buffers of just the size they need, against plain
+// Runs every kernel at every instruction set on buffers of just the size they need, against plain
 // loops. Built with AddressSanitizer and UndefinedBehaviorSanitizer by `make check-native`.
 
 #include "../../longdoc/kernels/native/kernels.cpp"
@@ -26,34 +26,35 @@ static void close(const char *what, const std::vector<float> &found, const std::
     }
 }
 
-static std::vector<int64_t> chunk_starts(const std::vector<int64_t> &starts, int64_t size) {
+static std::vector<int64_t> part_starts(const std::vector<int64_t> &starts, int64_t size) {
   std::vector<int64_t> before{0};
   for (size_t i = 1; i < starts.size(); i++)
     before.push_back(before.back() + (starts[i] - starts[i - 1] + size - 1) / size);
   return before;
 }
 
-static void check_scan(int width, int threads, std::vector<int64_t> starts, int64_t d, int64_t n, int64_t groups, int64_t range) {
+static void check_scan(int level, int threads, std::vector<int64_t> starts, int64_t d, int64_t n, int64_t groups, int64_t range) {
   const int64_t l = starts.back(), documents = (int64_t)starts.size() - 1;
-  const auto chunks = chunk_starts(starts, CHUNK);
+  const auto spans = part_starts(starts, SPAN);
   const int64_t ranges = (d / groups + range - 1) / range;
   auto u = drawn(l * d), delta = drawn(l * d), z = drawn(l * d), A = drawn(d * n), B = drawn(l * groups * n);
   auto C = drawn(l * groups * n), D = drawn(d), bias = drawn(d), initial = drawn(documents * d * n), dout = drawn(l * d);
   auto dlast = drawn(documents * d * n);
-  for (auto &a : A) a = -std::fabs(a);
-  std::vector<float> out(l * d), last(documents * d * n), states(chunks.back() * d * n), du(l * d), ddelta(l * d), dz(l * d);
+  // Away from zero, so that states stay small and close() can be strict.
+  for (auto &a : A) a = -0.1f - std::fabs(a);
+  std::vector<float> out(l * d), last(documents * d * n), states(spans.back() * d * n), du(l * d), ddelta(l * d), dz(l * d);
   std::vector<float> dA(documents * d * n), dB(groups * ranges * l * n), dC(dB.size()), dD(documents * d), dbias(documents * d);
   std::vector<float> dinitial(documents * d * n);
   ScanArguments s{};
   s.documents = documents, s.d = d, s.n = n, s.groups = groups, s.ranges = ranges, s.range = range, s.softplus = 1;
-  s.u_t = s.delta_t = s.z_t = s.dout_t = d;
-  s.starts = starts.data(), s.chunk_starts = chunks.data();
+  s.u_t = s.delta_t = s.z_t = s.dout_t = s.dz_t = d;
+  s.starts = starts.data(), s.span_starts = spans.data();
   s.u = u.data(), s.delta = delta.data(), s.z = z.data(), s.A = A.data(), s.B = B.data(), s.C = C.data();
   s.D = D.data(), s.bias = bias.data(), s.initial = initial.data(), s.out = out.data(), s.last = last.data();
   s.states = states.data(), s.dout = dout.data(), s.dlast = dlast.data(), s.du = du.data(), s.ddelta = ddelta.data();
   s.dz = dz.data(), s.dA = dA.data(), s.dB = dB.data(), s.dC = dC.data(), s.dD = dD.data(), s.dbias = dbias.data();
   s.dinitial = dinitial.data();
-  if (!longdoc_scan_forward(&s, width, threads) || !longdoc_scan_backward(&s, width, threads)) failures++;
+  if (!longdoc_scan_forward(&s, level, threads) || !longdoc_scan_backward(&s, level, threads)) failures++;
   std::vector<double> wanted(l * d), ends(documents * d * n);
   for (int64_t b = 0; b < documents; b++)
     for (int64_t c = 0; c < d; c++) {
@@ -76,19 +77,19 @@ static void check_scan(int width, int threads, std::vector<int64_t> starts, int6
   close("last state", last, ends);
 }
 
-static void check_conv(int width, int threads, std::vector<int64_t> starts, int64_t d, int64_t k) {
+static void check_conv(int level, int threads, std::vector<int64_t> starts, int64_t d, int64_t k) {
   const int64_t l = starts.back(), documents = (int64_t)starts.size() - 1;
-  const auto tiles = chunk_starts(starts, TILE);
+  const auto tiles = part_starts(starts, TILE);
   std::vector<int64_t> owners;
   for (int64_t b = 0; b < documents; b++) owners.insert(owners.end(), tiles[b + 1] - tiles[b], b);
   auto x = drawn(l * d), weight = drawn(k * d), bias = drawn(d), initial = drawn(documents * (k - 1) * d), dout = drawn(l * d);
   std::vector<float> out(l * d), dx(l * d), dweight(tiles.back() * (k + 1) * d), dinitial(initial.size());
   ConvArguments s{};
-  s.d = d, s.k = k, s.tiles = tiles.back(), s.silu = 1, s.x_t = s.dout_t = d, s.starts = starts.data();
+  s.d = d, s.k = k, s.tiles = tiles.back(), s.silu = 1, s.x_t = s.dout_t = s.dx_t = d, s.starts = starts.data();
   s.tile_starts = tiles.data(), s.tile_documents = owners.data(), s.x = x.data(), s.weight = weight.data();
   s.bias = bias.data(), s.initial = initial.data(), s.out = out.data(), s.dout = dout.data(), s.dx = dx.data();
   s.dweight = dweight.data(), s.dinitial = dinitial.data();
-  if (!longdoc_conv_forward(&s, width, threads) || !longdoc_conv_backward(&s, width, threads)) failures++;
+  if (!longdoc_conv_forward(&s, level, threads) || !longdoc_conv_backward(&s, level, threads)) failures++;
   std::vector<double> wanted(l * d);
   for (int64_t b = 0; b < documents; b++)
     for (int64_t t = starts[b]; t < starts[b + 1]; t++)
@@ -103,13 +104,13 @@ static void check_conv(int width, int threads, std::vector<int64_t> starts, int6
   close("convolution", out, wanted);
 }
 
-static void check_norm_and_dropout(int width, int threads, int64_t tokens, int64_t d) {
+static void check_norm_and_dropout(int level, int threads, int64_t tokens, int64_t d) {
   auto x = drawn(tokens * d), weight = drawn(d), dout = drawn(tokens * d);
   std::vector<float> out(tokens * d), scale(tokens), dx(tokens * d), dweight((tokens + TILE - 1) / TILE * d);
   NormArguments s{};
   s.tokens = tokens, s.d = d, s.eps = 1e-5, s.x = x.data(), s.weight = weight.data(), s.out = out.data();
   s.scale = scale.data(), s.dout = dout.data(), s.dx = dx.data(), s.dweight = dweight.data();
-  if (!longdoc_norm_forward(&s, width, threads) || !longdoc_norm_backward(&s, width, threads)) failures++;
+  if (!longdoc_norm_forward(&s, level, threads) || !longdoc_norm_backward(&s, level, threads)) failures++;
   std::vector<double> wanted(tokens * d);
   for (int64_t t = 0; t < tokens; t++) {
     double squares = 0;
@@ -119,27 +120,47 @@ static void check_norm_and_dropout(int width, int threads, int64_t tokens, int64
   close("normalisation", out, wanted);
   DropoutArguments drop{};
   drop.count = tokens * d, drop.seed = 123456789012345, drop.rate = 0.5, drop.x = x.data(), drop.out = out.data();
-  if (!longdoc_dropout(&drop, width, threads)) failures++;
+  if (!longdoc_dropout(&drop, level, threads)) failures++;
   for (int64_t i = 0; i < tokens * d; i++)
     if (out[i] != 0 && out[i] != 2 * x[i]) failures++;
 }
 
+static void check_merge_and_add(int level, int threads, int64_t rows, int64_t columns, int64_t rank) {
+  auto weight = drawn(rows * columns), a = drawn(rank * columns), b = drawn(rows * rank);
+  std::vector<float> out(rows * columns);
+  MergeArguments s{};
+  s.rows = rows, s.columns = columns, s.rank = rank, s.scaling = 2, s.weight = weight.data();
+  s.a = a.data(), s.b = b.data(), s.out = out.data();
+  if (!longdoc_merge(&s, level, threads)) failures++;
+  std::vector<double> wanted(weight.begin(), weight.end()), sums(weight.size());
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t c = 0; c < columns; c++)
+      for (int64_t k = 0; k < rank; k++) wanted[r * columns + c] += 2.0 * b[r * rank + k] * a[k * columns + c];
+  close("merged weight", out, wanted);
+  AddArguments add{};
+  for (size_t i = 0; i < sums.size(); i++) sums[i] = (double)weight[i] + out[i];
+  auto y = out;
+  add.count = rows * columns, add.x = weight.data(), add.y = y.data(), add.out = out.data();
+  if (!longdoc_add(&add, level, threads)) failures++;
+  close("sum", out, sums);
+}
+
 int main() {
   int checks = 0;
-  for (int width : {4, 8, 16}) {
-    if (width > longdoc_best_width()) continue;
+  for (int level = 0; level <= longdoc_best_level(); level++) {
     for (int threads : {1, 3}) {
       for (int64_t d : {2, 15, 16, 34, 140})
         for (int64_t n : {1, 7, 8, 16}) {
-          check_scan(width, threads, {0, 1, 34, 99}, d, n, 1, 64);
-          check_scan(width, threads, {0, 65}, d, n, d % 2 ? 1 : 2, 32);
+          check_scan(level, threads, {0, 1, 34, 330}, d, n, 1, 64);
+          check_scan(level, threads, {0, 65}, d, n, d % 2 ? 1 : 2, 32);
           checks += 2;
         }
       for (int64_t d : {1, 15, 16, 34})
         for (int64_t k : {2, 3, 4}) {
-          check_conv(width, threads, {0, 1, 3, 68, 200}, d, k);
-          check_norm_and_dropout(width, threads, 70, d);
-          checks += 2;
+          check_conv(level, threads, {0, 1, 3, 68, 200}, d, k);
+          check_norm_and_dropout(level, threads, 70, d);
+          check_merge_and_add(level, threads, 13 * k, d, k);
+          checks += 3;
         }
     }
   }

@@ -9,6 +9,7 @@ from torch import Tensor
 from longdoc.kernels import native_library
 from longdoc.kernels.causal_conv1d import blocked, compiled
 from longdoc.kernels.documents import check_starts
+from longdoc.kernels.exchange import Exchange
 
 
 def causal_conv1d(
@@ -19,6 +20,7 @@ def causal_conv1d(
     initial_states: Tensor | None = None,
     return_final_states: bool = False,
     starts: Tensor | None = None,
+    exchange: Exchange | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Convolve each channel over the last tokens.
 
@@ -33,6 +35,8 @@ def causal_conv1d(
         return_final_states: Whether the last ``k - 1`` tokens are returned as well.
         starts: Where documents of unequal length begin that lie one after the other in a single
             row, ``b = 1`` (see :mod:`longdoc.kernels.documents`).
+        exchange: What the compiled kernels of one layer leave for each other (see
+            :mod:`longdoc.kernels.exchange`); the other variant does without.
 
     Returns:
         Shape ``(b, d, l)``, the type of ``x``; with ``return_final_states`` also
@@ -64,8 +68,10 @@ def causal_conv1d(
             x, weight, bias, activation=activation
         )
         return found
-    convolve = compiled.causal_conv1d if serves else blocked.causal_conv1d
-    return convolve(x, weight, bias, activation, initial_states, return_final_states, starts)
+    arguments = (x, weight, bias, activation, initial_states, return_final_states, starts)
+    if serves:
+        return compiled.causal_conv1d(*arguments, exchange)
+    return blocked.causal_conv1d(*arguments)
 
 
 def check(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None) -> None:

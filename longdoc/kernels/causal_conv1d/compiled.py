@@ -5,13 +5,16 @@ transposed views of ``(b, l, d)`` tensors are not copied. What the activation ne
 again on the way back.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from longdoc.kernels import native_library
+from longdoc.kernels import memory, native_library
 from longdoc.kernels.causal_conv1d import reference
+from longdoc.kernels.exchange import Exchange
 from longdoc.kernels.native_library import TILE, ConvArguments
 
 
@@ -23,6 +26,7 @@ def causal_conv1d(
     initial_states: Tensor | None = None,
     return_final_states: bool = False,
     starts: Tensor | None = None,
+    exchange: Exchange | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Convolve and activate in one fused pass.
 
@@ -32,8 +36,12 @@ def causal_conv1d(
     offset = None if bias is None else bias.float().contiguous()
     columns = weight.float().t().contiguous()
     arguments = (x.transpose(1, 2), columns, offset, before, starts, activation is not None)
-    traced = torch.is_grad_enabled() or torch.compiler.is_compiling()
-    y = (conv_forward if traced else _conv_forward)(*arguments).transpose(1, 2)
+    if torch.compiler.is_compiling():
+        y = conv_forward(*arguments).transpose(1, 2)
+    elif torch.is_grad_enabled():
+        y = _Convolution.apply(*arguments, exchange).transpose(1, 2)  # type: ignore[no-untyped-call]
+    else:
+        y = _conv_forward(*arguments).transpose(1, 2)
     if not return_final_states:
         return y
     k = weight.shape[1]
@@ -54,7 +62,7 @@ def _conv_forward(
     silu: bool,
 ) -> Tensor:
     """Convolve ``(b, l, d)`` with ``(k, d)``."""
-    out = x.new_empty(x.shape)
+    out = memory.empty(x.shape, x.dtype, x.device)
     inputs = _inputs(x, weight, bias, initial, starts)
     arguments = _arguments(inputs, silu)
     native_library.fill(arguments, {"out": out})
@@ -79,8 +87,7 @@ def _made_forward(
     return x.new_empty(x.shape)
 
 
-@torch.library.custom_op("longdoc::causal_conv1d_backward", mutates_args=(), device_types="cpu")
-def conv_backward(
+def _conv_backward(
     dout: Tensor,
     x: Tensor,
     weight: Tensor,
@@ -88,6 +95,7 @@ def conv_backward(
     initial: Tensor | None,
     starts: Tensor | None,
     silu: bool,
+    exchange: Exchange | None = None,
 ) -> list[Tensor]:
     """Go back; gives the gradients of x, weight, bias and the initial states."""
     inputs = _inputs(x, weight, bias, initial, starts)
@@ -95,7 +103,8 @@ def conv_backward(
     gradient = native_library.rows(dout)
     arguments.dout_t = native_library.row_stride(gradient)
     k, d = weight.shape
-    dx = x.new_empty(x.shape)
+    dx = _beside(x, exchange)
+    arguments.dx_t = native_library.row_stride(dx)
     parts = weight.new_empty(arguments.tiles, k + 1, d)
     dinitial = weight.new_empty(0) if initial is None else torch.empty_like(initial)
     made = {"dout": gradient, "dx": dx, "dweight": parts}
@@ -105,6 +114,32 @@ def conv_backward(
     native_library.call("longdoc_conv_backward", arguments)
     found = parts.sum(0)
     return [dx, found[:k].contiguous(), found[k].clone(), dinitial]
+
+
+def _beside(x: Tensor, exchange: Exchange | None) -> Tensor:
+    """Give memory for a gradient: beside that of the gate, where the scan has left a place."""
+    whole = None if exchange is None else exchange.gradient
+    wide = (*x.shape[:2], 2 * x.shape[2])
+    if whole is None or whole.shape != wide or whole.dtype != x.dtype:
+        return memory.empty(x.shape, x.dtype, x.device)
+    return whole[:, :, : x.shape[2]]
+
+
+def _conv_backward_operator(
+    dout: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    starts: Tensor | None,
+    silu: bool,
+) -> list[Tensor]:
+    return _conv_backward(dout, x, weight, bias, initial, starts, silu)
+
+
+conv_backward = torch.library.custom_op(
+    "longdoc::causal_conv1d_backward", _conv_backward_operator, mutates_args=(), device_types="cpu"
+)
 
 
 @conv_backward.register_fake
@@ -155,12 +190,31 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+    return (*_gradients(ctx, dout, conv_backward), None, None)
+
+
+def _gradients(ctx: Any, dout: Tensor, run: Any) -> list[Tensor | None]:
     x, weight, bias, initial, starts = ctx.saved_tensors
-    dx, dweight, dbias, dinitial = conv_backward(
-        dout.to(x.dtype), x, weight, bias, initial, starts, ctx.silu
-    )
-    begin = None if initial is None else dinitial
-    return dx, dweight, None if bias is None else dbias, begin, None, None
+    dx, dweight, dbias, dinitial = run(dout.to(x.dtype), x, weight, bias, initial, starts, ctx.silu)
+    return [
+        dx, dweight, None if bias is None else dbias, None if initial is None else dinitial,
+    ]  # fmt: skip
 
 
 conv_forward.register_autograd(_backward, setup_context=_setup)
+
+
+class _Convolution(torch.autograd.Function):
+    """The operators outside of a compiler, with less between them and the kernel."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        *arguments, ctx.exchange = inputs
+        _setup(ctx, tuple(arguments), arguments[0])
+        return _conv_forward(*arguments)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        run = partial(_conv_backward, exchange=ctx.exchange)
+        return (*_gradients(ctx, dout, run), None, None, None)

@@ -23,7 +23,9 @@
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
-static const int CHUNK = 32;         // tokens between two kept states
+static const int SPAN = 128;         // tokens between two kept states
+static const int CHUNK = 32;         // tokens read and written at once
+static const int SUB = 8;            // tokens whose states are all there at once, going back
 static const int TILE = 64;          // tokens a task of what is not recurrent
 static const int FEW = 16;           // tokens a convolution goes through at once
 static const int MOST_STATES = 256;  // states a channel
@@ -39,8 +41,8 @@ struct Half {
 // is void is bfloat16 if `half`, else float32.
 struct ScanArguments {
   int64_t documents, d, n, groups, ranges, range, softplus, half;
-  int64_t u_t, delta_t, z_t, dout_t;
-  const int64_t *starts, *chunk_starts;
+  int64_t u_t, delta_t, z_t, dout_t, dz_t;
+  const int64_t *starts, *span_starts;
   const void *u, *delta, *z;
   const float *A, *B, *C, *D, *bias, *initial;
   void *out;
@@ -52,7 +54,7 @@ struct ScanArguments {
 };
 
 struct ConvArguments {
-  int64_t d, k, tiles, silu, half, x_t, dout_t;
+  int64_t d, k, tiles, silu, half, x_t, dout_t, dx_t;
   const int64_t *starts, *tile_starts, *tile_documents;
   const void *x;
   const float *weight, *bias, *initial;
@@ -69,19 +71,42 @@ struct NormArguments {
   void *out;
   float *scale;
   const void *dout;
+  const float *through;
   float *dx, *dweight;
 };
 
+struct AddArguments {
+  int64_t count, half;
+  const float *x;
+  const void *y;
+  float *out;
+};
+
 struct DropoutArguments {
-  int64_t count, half, seed;
+  int64_t count, half, seed, add;
   double rate;
   const void *x;
+  void *out;
+};
+
+struct MergeArguments {
+  int64_t rows, columns, rank, half;
+  double scaling;
+  const float *weight, *a, *b;
   void *out;
 };
 
 typedef void (*Task)(const ScanArguments &, int64_t);
 typedef void (*ConvTask)(const ConvArguments &, int64_t);
 typedef void (*NormTask)(const NormArguments &, int64_t);
+
+// Steele, Lea and Flood's SplitMix64: every bit of the input reaches every bit of the output.
+static inline uint64_t scrambled(uint64_t x) {
+  x += 0x9e3779b97f4a7c15u;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
 
 // Zeroed float32 numbers on a boundary that every vector fits.
 struct Memory {
@@ -111,6 +136,25 @@ struct Memory {
 
 #ifdef X86
 #ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,avx512bf16"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,avx512bf16,prefer-vector-width=512")
+#endif
+namespace avx512_bf16 {
+#define WIDTH 16
+#define HAS_BFLOAT16 1
+#include "operations.inc"
+#undef HAS_BFLOAT16
+#undef WIDTH
+}  // namespace avx512_bf16
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))), apply_to = function)
 #else
 #pragma GCC push_options
@@ -118,28 +162,24 @@ struct Memory {
 #endif
 namespace avx512 {
 #define WIDTH 16
-#include "vector.inc"
-#include "scan.inc"
-#include "conv.inc"
-#include "norm.inc"
-#include "dropout.inc"
+#include "operations.inc"
 #undef WIDTH
 }  // namespace avx512
 #ifdef __clang__
 #pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else
 #pragma GCC pop_options
+#endif
+
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
 #endif
 namespace avx2 {
 #define WIDTH 8
-#include "vector.inc"
-#include "scan.inc"
-#include "conv.inc"
-#include "norm.inc"
-#include "dropout.inc"
+#include "operations.inc"
 #undef WIDTH
 }  // namespace avx2
 #ifdef __clang__
@@ -147,35 +187,38 @@ namespace avx2 {
 #else
 #pragma GCC pop_options
 #endif
+
 #endif
 
 namespace baseline {
 #define WIDTH 4
-#include "vector.inc"
-#include "scan.inc"
-#include "conv.inc"
-#include "norm.inc"
-#include "dropout.inc"
+#include "operations.inc"
 #undef WIDTH
 }  // namespace baseline
 
-// 16, 8 or 4 channels a vector: the widest this processor has.
-EXPORT int longdoc_best_width() {
+// What the kernels are compiled for, best last. The numbers are those of Python's side.
+enum Level { BASELINE = 0, AVX2 = 1, AVX512 = 2, AVX512_BF16 = 3 };
+
+// The best level this processor has.
+EXPORT int longdoc_best_level() {
 #ifdef X86
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-    return 16;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 8;
+    return __builtin_cpu_supports("avx512bf16") ? AVX512_BF16 : AVX512;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return AVX2;
 #endif
-  return 4;
+  return BASELINE;
 }
 
 #ifdef X86
-#define CHOOSE(width, expression) \
-  (width == 16 ? avx512::expression : width == 8 ? avx2::expression : baseline::expression)
+#define CHOOSE(level, expression)                    \
+  (level == AVX512_BF16 ? avx512_bf16::expression    \
+   : level == AVX512    ? avx512::expression         \
+   : level == AVX2      ? avx2::expression           \
+                        : baseline::expression)
 #else
-#define CHOOSE(width, expression) baseline::expression
+#define CHOOSE(level, expression) baseline::expression
 #endif
 
 // GOMP_parallel of the OpenMP library that torch runs on.
@@ -194,12 +237,23 @@ EXPORT void longdoc_use_pool(void *entry) {
 #endif
 }
 
+// Numbers too small for a full mantissa are zero while a kernel runs: gradients and states that fade
+// over thousands of tokens pass through them, and some processors take a hundred times as long there.
+struct FlushDenormals {
+#ifdef X86
+  const unsigned before = _mm_getcsr();
+  FlushDenormals() { _mm_setcsr(before | 0x8040); }
+  ~FlushDenormals() { _mm_setcsr(before); }
+#endif
+};
+
 // Tasks in turn on several threads. False where memory does not suffice; then nothing is whole.
 template <class Arguments>
 static bool run(const Arguments &s, void (*task)(const Arguments &, int64_t), int64_t tasks, int threads) {
   std::atomic<int64_t> next{0};
   std::atomic<bool> whole{true};
   auto work = [&] {
+    const FlushDenormals flush;
     try {
       for (int64_t i = next++; i < tasks; i = next++) task(s, i);
     } catch (const std::bad_alloc &) {
@@ -225,7 +279,7 @@ static bool run(const Arguments &s, void (*task)(const Arguments &, int64_t), in
 
 // So that Python can tell a library that was built from other sources.
 EXPORT int64_t longdoc_size(int which) {
-  const int64_t sizes[] = {CHUNK, TILE, MOST_STATES, sizeof(ScanArguments), sizeof(ConvArguments), sizeof(NormArguments), sizeof(DropoutArguments)};
+  const int64_t sizes[] = {SPAN, TILE, MOST_STATES, sizeof(ScanArguments), sizeof(ConvArguments), sizeof(NormArguments), sizeof(DropoutArguments), sizeof(MergeArguments), sizeof(AddArguments)};
   return sizes[which];
 }
 
@@ -237,45 +291,56 @@ static void fold_ranges(const ScanArguments &s, int64_t task) {
     for (int64_t i = 0; i < size; i++) to[i] += to[range * size + i];
 }
 
-static int scan(const ScanArguments &s, int width, int threads, bool forward) {
-  const Task task = s.half ? CHOOSE(width, scan_task<Half>(s, forward)) : CHOOSE(width, scan_task<float>(s, forward));
+static int scan(const ScanArguments &s, int level, int threads, bool forward) {
+  const Task task = s.half ? CHOOSE(level, scan_task<Half>(s, forward)) : CHOOSE(level, scan_task<float>(s, forward));
   const bool whole = run(s, task, s.documents * s.groups * s.ranges, threads);
   return whole && (forward || run(s, fold_ranges, 2 * s.groups, threads));
 }
 
-EXPORT int longdoc_scan_forward(const ScanArguments *s, int width, int threads) {
-  return scan(*s, width, threads, true);
+EXPORT int longdoc_scan_forward(const ScanArguments *s, int level, int threads) {
+  return scan(*s, level, threads, true);
 }
 
-EXPORT int longdoc_scan_backward(const ScanArguments *s, int width, int threads) {
-  return scan(*s, width, threads, false);
+EXPORT int longdoc_scan_backward(const ScanArguments *s, int level, int threads) {
+  return scan(*s, level, threads, false);
 }
 
-static int conv(const ConvArguments &s, int width, int threads, bool forward) {
-  const ConvTask task = s.half ? CHOOSE(width, conv_task<Half>(s, forward)) : CHOOSE(width, conv_task<float>(s, forward));
+static int conv(const ConvArguments &s, int level, int threads, bool forward) {
+  const ConvTask task = s.half ? CHOOSE(level, conv_task<Half>(s, forward)) : CHOOSE(level, conv_task<float>(s, forward));
   return run(s, task, s.tiles, threads);
 }
 
-EXPORT int longdoc_conv_forward(const ConvArguments *s, int width, int threads) {
-  return conv(*s, width, threads, true);
+EXPORT int longdoc_conv_forward(const ConvArguments *s, int level, int threads) {
+  return conv(*s, level, threads, true);
 }
 
-EXPORT int longdoc_conv_backward(const ConvArguments *s, int width, int threads) {
-  return conv(*s, width, threads, false);
+EXPORT int longdoc_conv_backward(const ConvArguments *s, int level, int threads) {
+  return conv(*s, level, threads, false);
 }
 
-EXPORT int longdoc_norm_forward(const NormArguments *s, int width, int threads) {
-  const NormTask task = s->half ? CHOOSE(width, norm_forward_task<Half>) : CHOOSE(width, norm_forward_task<float>);
+EXPORT int longdoc_norm_forward(const NormArguments *s, int level, int threads) {
+  const NormTask task = s->half ? CHOOSE(level, norm_forward_task<Half>) : CHOOSE(level, norm_forward_task<float>);
   return run(*s, task, (s->tokens + TILE - 1) / TILE, threads);
 }
 
-EXPORT int longdoc_norm_backward(const NormArguments *s, int width, int threads) {
-  const NormTask task = s->half ? CHOOSE(width, norm_backward_task<Half>) : CHOOSE(width, norm_backward_task<float>);
+EXPORT int longdoc_norm_backward(const NormArguments *s, int level, int threads) {
+  const NormTask task = s->half ? CHOOSE(level, norm_backward_task<Half>) : CHOOSE(level, norm_backward_task<float>);
   return run(*s, task, (s->tokens + TILE - 1) / TILE, threads);
 }
 
-EXPORT int longdoc_dropout(const DropoutArguments *s, int width, int threads) {
+EXPORT int longdoc_dropout(const DropoutArguments *s, int level, int threads) {
   void (*task)(const DropoutArguments &, int64_t) =
-      s->half ? CHOOSE(width, dropout_task<Half>) : CHOOSE(width, dropout_task<float>);
+      s->half ? CHOOSE(level, dropout_task<Half>) : CHOOSE(level, dropout_task<float>);
+  return run(*s, task, (s->count + PIECE - 1) / PIECE, threads);
+}
+
+EXPORT int longdoc_merge(const MergeArguments *s, int level, int threads) {
+  void (*task)(const MergeArguments &, int64_t) =
+      s->half ? CHOOSE(level, merge_task<Half>) : CHOOSE(level, merge_task<float>);
+  return run(*s, task, (s->rows + FEW - 1) / FEW, threads);
+}
+
+EXPORT int longdoc_add(const AddArguments *s, int level, int threads) {
+  void (*task)(const AddArguments &, int64_t) = s->half ? CHOOSE(level, add_task<Half>) : CHOOSE(level, add_task<float>);
   return run(*s, task, (s->count + PIECE - 1) / PIECE, threads);
 }

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longdoc.kernels import native_library
+from longdoc.kernels import memory, native_library
 from longdoc.kernels.native_library import TILE, NormArguments
 
 
@@ -20,15 +20,20 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, kind: torch.dtype | None = N
     return out.view(x.shape).to(kind)
 
 
-@torch.library.custom_op("longdoc::rms_norm_forward", mutates_args=(), device_types="cpu")
-def norm_forward(x: Tensor, weight: Tensor, eps: float, half: bool) -> tuple[Tensor, Tensor]:
+def normalise(x: Tensor, weight: Tensor, eps: float, half: bool) -> tuple[Tensor, Tensor]:
     """Normalise ``(tokens, d)``; gives the output and each token's factor."""
-    out, scale = _made_forward(x, weight, eps, half)
+    out = memory.empty(x.shape, torch.bfloat16 if half else torch.float32, x.device)
+    scale = x.new_empty(x.shape[0])
     x, weight = x.contiguous(), weight.contiguous()
     arguments = NormArguments(tokens=x.shape[0], d=x.shape[1], half=half, eps=eps)
     native_library.fill(arguments, {"x": x, "weight": weight, "out": out, "scale": scale})
     native_library.call("longdoc_norm_forward", arguments)
     return out, scale
+
+
+norm_forward = torch.library.custom_op(
+    "longdoc::rms_norm_forward", normalise, mutates_args=(), device_types="cpu"
+)
 
 
 @norm_forward.register_fake
@@ -37,17 +42,29 @@ def _made_forward(x: Tensor, weight: Tensor, eps: float, half: bool) -> tuple[Te
     return x.new_empty(x.shape, dtype=kind), x.new_empty(x.shape[0])
 
 
-@torch.library.custom_op("longdoc::rms_norm_backward", mutates_args=(), device_types="cpu")
-def norm_backward(dout: Tensor, x: Tensor, weight: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Go back; gives the gradients of input and weight."""
+def normalise_backward(
+    dout: Tensor, x: Tensor, weight: Tensor, scale: Tensor, through: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Go back; gives the gradients of the input, ``through`` added to it, and of the weight."""
     dout, x, weight = dout.contiguous(), x.contiguous(), weight.contiguous()
+    through = None if through is None else through.contiguous()
     tokens, d = x.shape
     arguments = NormArguments(tokens=tokens, d=d, half=dout.dtype == torch.bfloat16)
-    dx, parts = torch.empty_like(x), x.new_empty(-(-tokens // TILE), d)
-    tensors = {"dout": dout, "x": x, "weight": weight, "scale": scale, "dx": dx, "dweight": parts}
+    dx = memory.empty(x.shape, x.dtype, x.device)
+    parts = x.new_empty(-(-tokens // TILE), d)
+    tensors = {
+        "dout": dout, "x": x, "weight": weight, "scale": scale, "through": through, "dx": dx,
+        "dweight": parts,
+    }  # fmt: skip
     native_library.fill(arguments, tensors)
     native_library.call("longdoc_norm_backward", arguments)
     return dx, parts.sum(0)
+
+
+@torch.library.custom_op("longdoc::rms_norm_backward", mutates_args=(), device_types="cpu")
+def norm_backward(dout: Tensor, x: Tensor, weight: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Go back; gives the gradients of input and weight."""
+    return normalise_backward(dout, x, weight, scale)
 
 
 @norm_backward.register_fake

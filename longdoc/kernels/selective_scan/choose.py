@@ -8,6 +8,7 @@ from torch import Tensor
 
 from longdoc.kernels import native_library
 from longdoc.kernels.documents import check_starts
+from longdoc.kernels.exchange import Exchange
 from longdoc.kernels.selective_scan import blocked, compiled
 
 
@@ -24,6 +25,7 @@ def selective_scan(
     return_last_state: bool = False,
     initial_state: Tensor | None = None,
     starts: Tensor | None = None,
+    exchange: Exchange | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Run a selective state-space model over every document of a batch.
 
@@ -44,6 +46,8 @@ def selective_scan(
         starts: Where documents of unequal length begin that lie one after the other in a single
             row, ``b = 1`` (see :mod:`longdoc.kernels.documents`); states then have one row a
             document.
+        exchange: What the compiled kernels of one layer leave for each other (see
+            :mod:`longdoc.kernels.exchange`); the other variants do without.
 
     Returns:
         Outputs ``(b, d, l)`` of the type of ``u``; with ``return_last_state`` also the state
@@ -70,7 +74,7 @@ def selective_scan(
     )
     arguments = (u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state)
     if serves:
-        return compiled.selective_scan(*arguments, initial_state, starts)
+        return compiled.selective_scan(*arguments, initial_state, starts, exchange)
     on_gpu = u.device.type == "cuda" and initial_state is None and starts is None
     if on_gpu and importlib.util.find_spec("mamba_ssm") is not None:
         # Not tried: the project's machines have no GPU. A, D and bias must be float32 there.

@@ -7,13 +7,16 @@ state every few tokens and computes the others again on the way back: nothing of
 ``torch.compile`` and export take as they are.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from longdoc.kernels import native_library
-from longdoc.kernels.native_library import CHUNK, MOST_STATES, ScanArguments
+from longdoc.kernels import memory, native_library
+from longdoc.kernels.exchange import Exchange
+from longdoc.kernels.native_library import MOST_STATES, SPAN, ScanArguments
 
 __all__ = ["MOST_STATES", "selective_scan"]
 
@@ -31,6 +34,7 @@ def selective_scan(
     return_last_state: bool = False,
     initial_state: Tensor | None = None,
     starts: Tensor | None = None,
+    exchange: Exchange | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Scan in one fused pass.
 
@@ -47,9 +51,11 @@ def selective_scan(
     )  # fmt: skip
     tensors = [x for x in arguments if isinstance(x, Tensor)]
     keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-    traced = keep or torch.compiler.is_compiling()
-    run: Any = scan_forward if traced else _scan_forward
-    out, last, _ = run(*arguments, keep)
+    if keep and not torch.compiler.is_compiling():
+        out, last = _Scan.apply(*arguments, exchange)  # type: ignore[no-untyped-call]
+    else:
+        run: Any = scan_forward if torch.compiler.is_compiling() else _scan_forward
+        out, last, _ = run(*arguments, keep)
     y = out.transpose(1, 2).to(u.dtype)
     return (y, last) if return_last_state else y
 
@@ -83,9 +89,8 @@ def _scan_forward(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scan ``(b, l, d)``; gives the output, the last states and, with ``keep``, the kept ones."""
-    out, last, states = _made_forward(
-        u, delta, A, B, C, D, z, bias, initial, starts, softplus, keep
-    )
+    out = memory.empty(u.shape, u.dtype, u.device)
+    last, states = _states(u, A, starts, keep)
     inputs = _inputs(u, delta, A, B, C, D, z, bias, initial, starts)
     arguments = _arguments(inputs, softplus)
     native_library.fill(arguments, {"out": out, "last": last, "states": states if keep else None})
@@ -113,17 +118,79 @@ def _made_forward(
     softplus: bool,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    return u.new_empty(u.shape), *_states(u, A, starts, keep)
+
+
+def _states(u: Tensor, A: Tensor, starts: Tensor | None, keep: bool) -> tuple[Tensor, Tensor]:
+    """Give room for the last states and, with ``keep``, for those that are kept."""
     b, length, d = u.shape
     documents = b if starts is None else starts.shape[0] - 1
     n = A.shape[1]
     # As many as there can be, whatever the documents' lengths.
-    chunks = b * length // CHUNK + documents if keep else 0
-    last, states = (A.new_empty(count, d, n) for count in (documents, chunks))
-    return u.new_empty(b, length, d), last, states
+    spans = b * length // SPAN + documents if keep else 0
+    return A.new_empty(documents, d, n), memory.empty((spans, d, n), A.dtype, A.device)
 
 
-@torch.library.custom_op("longdoc::selective_scan_backward", mutates_args=(), device_types="cpu")
-def scan_backward(
+def _scan_backward(
+    dout: Tensor,
+    dlast: Tensor | None,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    starts: Tensor | None,
+    states: Tensor,
+    softplus: bool,
+    exchange: Exchange | None = None,
+) -> list[Tensor]:
+    """Go back; gives the gradients of u, delta, A, B, C, D, z, bias and the initial states."""
+    inputs = _inputs(u, delta, A, B, C, D, z, bias, initial, starts)
+    arguments = _arguments(inputs, softplus)
+    gradient = native_library.rows(dout)
+    arguments.dout_t = native_library.row_stride(gradient)
+    b, length, d = u.shape
+    documents, n, groups = arguments.documents, arguments.n, arguments.groups
+    parts = (groups, arguments.ranges, b * length, n)
+    made: dict[str, Any] = {
+        "du": memory.empty(u.shape, u.dtype, u.device),
+        "ddelta": memory.empty(u.shape, u.dtype, u.device),
+        "dA": A.new_empty(documents, d, n),
+        "dB": memory.empty(parts, A.dtype, A.device),
+        "dC": memory.empty(parts, A.dtype, A.device),
+        "dD": A.new_empty(documents, d), "dbias": A.new_empty(documents, d),
+        "dz": None if z is None else _beside(u, exchange),
+        "dinitial": A.new_empty(documents, d, n) if initial is not None else None,
+    }  # fmt: skip
+    given = {"dout": gradient, "dlast": _plain(dlast), "states": states}
+    if z is not None:
+        arguments.dz_t = native_library.row_stride(made["dz"])
+    native_library.fill(arguments, {**given, **made})
+    native_library.call("longdoc_scan_backward", arguments)
+    for name in ("dA", "dD", "dbias"):
+        made[name] = made[name].sum(0)
+    for name in ("dB", "dC"):
+        # The kernel has added all ranges to the first.
+        by_token = made[name][:, 0].transpose(0, 1)
+        made[name] = by_token.reshape(b, length, groups, n)
+    order = ("du", "ddelta", "dA", "dB", "dC", "dD", "dz", "dbias", "dinitial")
+    return [_or_nothing(made[name], A) for name in order]
+
+
+def _beside(u: Tensor, exchange: Exchange | None) -> Tensor:
+    """Give memory for the gate's gradient, where one is wanted beside that of the convolution."""
+    b, length, d = u.shape
+    if exchange is None:
+        return memory.empty(u.shape, u.dtype, u.device)
+    exchange.gradient = memory.empty((b, length, 2 * d), u.dtype, u.device)
+    return exchange.gradient[:, :, d:]
+
+
+def _scan_backward_operator(
     dout: Tensor,
     dlast: Tensor | None,
     u: Tensor,
@@ -139,32 +206,17 @@ def scan_backward(
     states: Tensor,
     softplus: bool,
 ) -> list[Tensor]:
-    """Go back; gives the gradients of u, delta, A, B, C, D, z, bias and the initial states."""
-    inputs = _inputs(u, delta, A, B, C, D, z, bias, initial, starts)
-    arguments = _arguments(inputs, softplus)
-    gradient = native_library.rows(dout)
-    arguments.dout_t = native_library.row_stride(gradient)
-    b, length, d = u.shape
-    documents, n, groups = arguments.documents, arguments.n, arguments.groups
-    parts = (groups, arguments.ranges, b * length, n)
-    made: dict[str, Any] = {
-        "du": u.new_empty(b, length, d), "ddelta": u.new_empty(b, length, d),
-        "dA": A.new_empty(documents, d, n), "dB": A.new_empty(parts), "dC": A.new_empty(parts),
-        "dD": A.new_empty(documents, d), "dbias": A.new_empty(documents, d),
-        "dz": u.new_empty(b, length, d) if z is not None else None,
-        "dinitial": A.new_empty(documents, d, n) if initial is not None else None,
-    }  # fmt: skip
-    given = {"dout": gradient, "dlast": _plain(dlast), "states": states}
-    native_library.fill(arguments, {**given, **made})
-    native_library.call("longdoc_scan_backward", arguments)
-    for name in ("dA", "dD", "dbias"):
-        made[name] = made[name].sum(0)
-    for name in ("dB", "dC"):
-        # The kernel has added all ranges to the first.
-        by_token = made[name][:, 0].transpose(0, 1)
-        made[name] = by_token.reshape(b, length, groups, n)
-    order = ("du", "ddelta", "dA", "dB", "dC", "dD", "dz", "dbias", "dinitial")
-    return [_or_nothing(made[name], A) for name in order]
+    return _scan_backward(
+        dout, dlast, u, delta, A, B, C, D, z, bias, initial, starts, states, softplus
+    )
+
+
+scan_backward = torch.library.custom_op(
+    "longdoc::selective_scan_backward",
+    _scan_backward_operator,
+    mutates_args=(),
+    device_types="cpu",
+)
 
 
 @scan_backward.register_fake
@@ -206,12 +258,12 @@ def _inputs(
     starts: Tensor | None,
 ) -> dict[str, Tensor | None]:
     """Give every input by name as the kernel reads it; they live as long as this dictionary."""
-    places, parts = native_library.parted(u, starts, CHUNK)
+    places, parts = native_library.parted(u, starts, SPAN)
     return {
         "u": native_library.rows(u), "delta": native_library.rows(delta),
         "z": None if z is None else native_library.rows(z), "A": A, "B": B, "C": C, "D": D,
         "bias": bias, "initial": initial, "starts": places,
-        "chunk_starts": parts,
+        "span_starts": parts,
     }  # fmt: skip
 
 
@@ -219,7 +271,7 @@ def _arguments(inputs: dict[str, Any], softplus: bool) -> ScanArguments:
     u, A, B, starts = (inputs[name] for name in ("u", "A", "B", "starts"))
     d, groups = u.shape[2], B.shape[2]
     # By shapes alone, so that sums do not depend on the number of threads.
-    size = 128 if d // groups >= 1024 else 64
+    size = next(size for size in (256, 128, 64) if size == 64 or d // groups >= 4 * size)
     arguments = ScanArguments(
         documents=len(starts) - 1, d=d, n=A.shape[1], groups=groups, range=size,
         ranges=-(-(d // groups) // size), softplus=softplus, half=u.dtype == torch.bfloat16,
@@ -242,15 +294,46 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
 def _backward(
     ctx: Any, dout: Tensor | None, dlast: Tensor | None, _: Any
 ) -> tuple[Tensor | None, ...]:
-    u, delta, A, B, C, D, z, bias, initial, starts, states = ctx.saved_tensors
+    return (*_gradients(ctx, dout, dlast, scan_backward), None, None, None)
+
+
+def _gradients(
+    ctx: Any, dout: Tensor | None, dlast: Tensor | None, run: Any
+) -> list[Tensor | None]:
+    *tensors, starts, states = ctx.saved_tensors
     if dout is None:
-        dout = torch.zeros_like(u)
-    found = scan_backward(
-        dout, dlast, u, delta, A, B, C, D, z, bias, initial, starts, states, ctx.softplus
-    )
-    inputs = (u, delta, A, B, C, D, z, bias, initial)
-    given = [g if x is not None else None for g, x in zip(found, inputs, strict=True)]
-    return (*given, None, None, None)
+        dout = torch.zeros_like(tensors[0])
+    found = run(dout, dlast, *tensors, starts, states, ctx.softplus)
+    return [g if x is not None else None for g, x in zip(found, tensors, strict=True)]
 
 
 scan_forward.register_autograd(_backward, setup_context=_setup)
+
+
+class _Scan(torch.autograd.Function):
+    """The operators outside of a compiler, with less between them and the kernel."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        *arguments, exchange = inputs
+        *tensors, softplus = arguments
+        u, A = tensors[0], tensors[2]
+        if exchange is not None and exchange.states is not None:
+            states = exchange.states
+            out = u.new_zeros(1, 1, 1).expand(u.shape)
+            last = A.new_zeros(1, 1, 1).expand(1, *A.shape)
+        else:
+            run: Any = _scan_forward
+            out, last, states = run(*arguments, True)
+            if exchange is not None:
+                exchange.states = states
+        ctx.save_for_backward(*tensors, states)
+        ctx.softplus, ctx.exchange = softplus, exchange
+        ctx.set_materialize_grads(False)
+        return out, last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor | None, dlast: Tensor | None) -> tuple[Tensor | None, ...]:
+        run = partial(_scan_backward, exchange=ctx.exchange)
+        return (*_gradients(ctx, dout, dlast, run), None, None, None)

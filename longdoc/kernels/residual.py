@@ -1,0 +1,119 @@
+"""A layer's input, normalised for what the layer makes of it, and what it makes added to the input.
+
+Both in one pass over memory each way. The normalised input is not kept for the backward pass but
+made again there: it costs little, and as much memory as a quarter of what a Mamba layer keeps.
+Letters: ``b`` documents, ``l`` tokens, ``d`` channels.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.autograd.graph import saved_tensors_hooks
+
+from longdoc.kernels import memory, native_library
+from longdoc.kernels.native_library import AddArguments
+from longdoc.kernels.rms_norm import compiled
+
+
+def serves(x: Tensor, kind: torch.dtype) -> bool:
+    """Say whether :func:`around` takes an input, and gives this type to the layer."""
+    types = x.dtype == torch.float32 and kind in (torch.float32, torch.bfloat16)
+    plain = x.device.type == "cpu" and types
+    return plain and native_library.available() and not torch.compiler.is_compiling()
+
+
+def around(
+    layer: Callable[[Tensor], Tensor],
+    x: Tensor,
+    weight: Tensor,
+    eps: float,
+    kind: torch.dtype,
+    keep: bool = False,
+) -> Tensor:
+    """Give ``x + layer(rms_norm(x))``.
+
+    Args:
+        layer: Takes and gives ``(b, l, d)``.
+        x: Shape ``(b, l, d)``, float32 on a CPU.
+        weight: Of the normalisation, shape ``(d,)``.
+        eps: Added to the mean square.
+        kind: Type of the layer's input, float32 or bfloat16.
+        keep: Whether the normalised input is kept, as where all of this is done again anyway.
+
+    Returns:
+        Shape ``(b, l, d)``, float32.
+    """
+    flat = x.reshape(-1, x.shape[-1])
+    weight = weight.float()
+    normed, through = _Normalised.apply(flat, weight, eps, kind == torch.bfloat16)  # type: ignore[no-untyped-call]
+    given = normed.view(x.shape)
+    if keep or not torch.is_grad_enabled():
+        made = layer(given)
+    else:
+        again = functools.partial(_again, flat, weight, eps, kind == torch.bfloat16)
+        # By its place: hooks live as long as what they pack, and must not hold the tensor itself.
+        pack = functools.partial(_pack, given.data_ptr(), given.numel(), given.dtype)
+        with saved_tensors_hooks(pack, functools.partial(_unpack, again)):
+            made = layer(given)
+    found: Tensor = _Added.apply(through.view(x.shape), made)  # type: ignore[no-untyped-call]
+    return found
+
+
+def _pack(place: int, count: int, kind: torch.dtype, saved: Tensor) -> Tensor | torch.Size:
+    """Keep the shape alone of what is the normalised input, by whatever view of all of it."""
+    same = saved.data_ptr() == place and saved.numel() == count and saved.dtype == kind
+    return saved.shape if same and saved.is_contiguous() else saved
+
+
+def _unpack(again: Callable[[], Tensor], kept: Tensor | torch.Size) -> Tensor:
+    return kept if isinstance(kept, Tensor) else again().view(kept)
+
+
+def _again(x: Tensor, weight: Tensor, eps: float, half: bool) -> Tensor:
+    with torch.no_grad():
+        return compiled.normalise(x.detach(), weight.detach(), eps, half)[0]
+
+
+class _Normalised(torch.autograd.Function):
+    """The normalised input, and the input itself, whose gradients meet in one kernel."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, eps: float, half: bool
+    ) -> tuple[Tensor, Tensor]:
+        out, scale = compiled.normalise(x, weight, eps, half)
+        ctx.save_for_backward(x, weight, scale)
+        ctx.set_materialize_grads(False)
+        return out, x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor | None, through: Tensor | None) -> tuple[Any, ...]:
+        x, weight, scale = ctx.saved_tensors
+        if dout is None:
+            return through, None, None, None
+        dx, dweight = compiled.normalise_backward(dout, x, weight, scale, through)
+        return dx, dweight, None, None
+
+
+class _Added(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        ctx.kind = y.dtype
+        if y.dtype not in (torch.float32, torch.bfloat16):
+            return x + y
+        x, y = x.contiguous(), y.contiguous()
+        out = memory.empty(x.shape, x.dtype, x.device)
+        arguments = AddArguments(count=x.numel(), half=y.dtype == torch.bfloat16)
+        native_library.fill(arguments, {"x": x, "y": y, "out": out})
+        native_library.call("longdoc_add", arguments)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor]:
+        return dout, dout.to(ctx.kind)
