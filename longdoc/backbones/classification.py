@@ -10,12 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GPTNeoConfig, GPTNeoModel, LlamaConfig, LlamaModel
+from transformers import GPTNeoConfig, LlamaConfig, LlamaModel
 from transformers.modeling_outputs import SequenceClassifierOutput
-from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoPreTrainedModel
 from transformers.models.llama.modeling_llama import LlamaPreTrainedModel
 
-from longdoc.backbones.gpt_neo import use_block_attention
+from longdoc.backbones.gpt_neo import BlockGPTNeoModel, WithoutMasks
 from longdoc.backbones.linear import use_fast_linears
 from longdoc.heads.pooling import last_token, real_lengths
 
@@ -131,7 +130,7 @@ class LastTokenClassification:
         return behind and bool(real[:, 0].all())
 
 
-class GPTNeoForSequenceClassification(LastTokenClassification, GPTNeoPreTrainedModel):
+class GPTNeoForSequenceClassification(LastTokenClassification, WithoutMasks):
     """GPT-Neo with a linear layer on the state of the last real token."""
 
     packs_documents = True
@@ -139,7 +138,7 @@ class GPTNeoForSequenceClassification(LastTokenClassification, GPTNeoPreTrainedM
     def __init__(self, config: GPTNeoConfig) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
-        self.transformer = use_block_attention(GPTNeoModel(config))
+        self.transformer = BlockGPTNeoModel(config)
         self.score = nn.Linear(config.hidden_size, int(config.num_labels or 0), bias=False)
         self.post_init()  # type: ignore[no-untyped-call]
         use_fast_linears(self)

@@ -7,20 +7,35 @@ squared. Ours builds neither; where its eager path is asked for something only t
 weights, a cache, attention dropout), that path runs.
 """
 
+import copy
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
-from transformers import GPTNeoModel
+from transformers import GPTNeoConfig, GPTNeoModel, PreTrainedModel
 from transformers.activations import GELUTanh, NewGELUActivation
 from transformers.modeling_outputs import BaseModelOutputWithPast
-from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoSelfAttention
+from transformers.models.gpt_neo import modeling_gpt_neo
+from transformers.models.gpt_neo.modeling_gpt_neo import (
+    GPTNeoPreTrainedModel,
+    GPTNeoSelfAttention,
+)
 
 from longdoc.kernels import causal_attention
 
 
 class BlockSelfAttention(GPTNeoSelfAttention):
     """GPT-Neo's attention without a matrix of ``(l, l)``."""
+
+    def __init__(self, config: Any, attention_type: str, layer_id: int | None = None) -> None:
+        # Theirs makes a mask of all positions squared, which at 8,192 is 67 MB a layer, and more on
+        # the way there.
+        small = copy.copy(config)
+        small.max_position_embeddings = 1
+        super().__init__(small, attention_type, layer_id)  # type: ignore[no-untyped-call]
+        self.config = config
+        self.bias = None  # type: ignore[assignment]
 
     def forward(
         self,
@@ -79,8 +94,23 @@ class BlockSelfAttention(GPTNeoSelfAttention):
             self.bias = None  # type: ignore[assignment]
 
 
-class BlockGPTNeoModel(GPTNeoModel):
+class WithoutMasks(GPTNeoPreTrainedModel):
+    """First weights as transformers has them, but no masks."""
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, BlockSelfAttention):
+            PreTrainedModel._init_weights(self, module)
+        else:
+            super()._init_weights(module)  # type: ignore[no-untyped-call]
+
+
+class BlockGPTNeoModel(WithoutMasks, GPTNeoModel):
     """GPT-Neo's backbone without a mask of ``(l, l)``."""
+
+    def __init__(self, config: GPTNeoConfig) -> None:
+        with mock.patch.dict(modeling_gpt_neo.GPT_NEO_ATTENTION_CLASSES, eager=BlockSelfAttention):
+            super().__init__(config)
+        use_block_attention(self)
 
     def forward(
         self,

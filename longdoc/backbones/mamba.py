@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 from torch.utils.checkpoint import checkpoint
 from transformers import Cache, MambaConfig
 from transformers.models.mamba.modeling_mamba import (
@@ -97,7 +98,8 @@ class ModularMambaMixer(MambaMixer):
 
     def _goes_in_segments(self, x: Tensor, cache: Cache | None, mask: Tensor | None) -> bool:
         """Say whether only the result is wanted, of documents that are long enough."""
-        plain = cache is None and mask is None and not torch.is_grad_enabled()
+        # In training it may be run again with gradients, and must then have the same dropout.
+        plain = cache is None and mask is None and not torch.is_grad_enabled() and not self.training
         return plain and x.shape[1] > SEGMENT and not torch.compiler.is_compiling()
 
     def _in_segments(self, hidden_states: Tensor) -> Tensor:
@@ -199,6 +201,15 @@ def _autocast_type() -> torch.dtype | None:
     return torch.get_autocast_dtype("cpu") if on else None
 
 
+def _is_watched(module: nn.Module) -> bool:
+    """Say whether anybody wants to know when a module is called, or has changed what it does."""
+    hooks = (
+        module._forward_hooks, module._forward_pre_hooks, module._backward_hooks,
+        module._backward_pre_hooks,
+    )  # fmt: skip
+    return any(hooks) or "forward" in vars(module) or bool(_has_any_global_hook())
+
+
 class ModularMambaBlock(MambaBlock):
     """transformers' Mamba layer in fewer passes over memory; knows when all of it is done again."""
 
@@ -217,9 +228,9 @@ class ModularMambaBlock(MambaBlock):
             # Asked for to save memory, so time is spent to save more of it.
             give_back_excess()
         norm: Any = self.norm
-        watched = norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks
         kind = _autocast_type() or norm.weight.dtype
-        if type(norm) is not FastRMSNorm or watched or not residual.serves(hidden_states, kind):
+        plain = type(norm) is FastRMSNorm and not _is_watched(norm)
+        if not plain or not residual.serves(hidden_states, kind):
             given: Any = {"cache_params": cache_params, "attention_mask": attention_mask, **kwargs}
             output: Tensor = super().forward(hidden_states, **given)
             return output

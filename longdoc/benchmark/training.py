@@ -100,9 +100,9 @@ def _run(tokens: int, layers: int, documents: int) -> Overhead:
     tokenizing = (time.perf_counter() - start) / documents
     config = MambaConfig(
         vocab_size=len(tokenizer), hidden_size=768, num_hidden_layers=layers, state_size=16,
-        num_labels=LABELS, problem_type="multi_label_classification",
         pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
+    config.num_labels, config.problem_type = LABELS, "multi_label_classification"
     model = add_lora(MambaForSequenceClassification(config))
     truth = np.random.default_rng(1).random((documents, LABELS)) < 0.3
     bare = _bare(model, encoded, truth)

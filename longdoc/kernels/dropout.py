@@ -20,6 +20,9 @@ def dropout(x: Tensor, rate: float, seed: int, to: Tensor | None = None) -> Tens
         The shape and type of ``x``; what stays is divided by ``1 - rate``, as torch does. ``to``
         itself where it is given.
     """
+    if to is not None and (to.shape, to.dtype, to.is_contiguous()) != (x.shape, x.dtype, True):
+        message = f"to must be contiguous, of shape {tuple(x.shape)} and {x.dtype}"
+        raise ValueError(message)
     serves = x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
     if not native_library.available() or not serves:
         generator = torch.Generator(x.device).manual_seed(seed)

@@ -10,40 +10,60 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
+class Gradients:
+    """A place for the gradients of both halves of one tensor, side by side.
+
+    Attributes:
+        whole: Shape ``(b, l, 2 d)``. The scan leaves the second half there, the convolution the
+            first, and :func:`halves` hands on the whole without putting it together.
+    """
+
+    def __init__(self) -> None:
+        self.whole: Tensor | None = None
+
+    def first(self, x: Tensor) -> Tensor | None:
+        """Give the place of the first half, if there is one that fits ``x``."""
+        wide = (*x.shape[:2], 2 * x.shape[2])
+        if self.whole is None or self.whole.shape != wide or self.whole.dtype != x.dtype:
+            return None
+        return self.whole[:, :, : x.shape[2]]
+
+
 class Exchange:
     """One pass of one layer, forward and back.
 
+    It belongs to whoever may run the layer again, such as ``torch.utils.checkpoint``; what autograd
+    keeps refers to the place for gradients alone, so the states go when nobody can run it again.
+
     Attributes:
         states: What the scan kept when it went forward. Where they are there already the pass is a
-            recomputation (``torch.utils.checkpoint``): the scan then takes them and does not scan
-            again; its output, which nobody reads in a recomputation, is left as zeros.
-        gradient: Memory of shape ``(b, l, 2 d)`` for the gradients of two halves of one tensor: the
-            scan leaves the second half there, the convolution the first, and :func:`halves` hands
-            on the whole without putting it together.
+            recomputation: the scan then takes them and does not scan again; its output, which
+            nobody reads in a recomputation, is left as zeros.
+        gradients: See :class:`Gradients`.
     """
 
     def __init__(self) -> None:
         self.states: Tensor | None = None
-        self.gradient: Tensor | None = None
+        self.gradients = Gradients()
 
 
 def halves(both: Tensor, exchange: Exchange) -> tuple[Tensor, Tensor]:
     """Give both halves of ``(b, l, 2 d)``; gradients that lie side by side are not copied."""
-    found: tuple[Tensor, Tensor] = _Halves.apply(both, exchange)  # type: ignore[no-untyped-call]
+    found: tuple[Tensor, Tensor] = _Halves.apply(both, exchange.gradients)  # type: ignore[no-untyped-call]
     return found
 
 
 class _Halves(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, both: Tensor, exchange: Exchange) -> tuple[Tensor, Tensor]:
-        ctx.exchange = exchange
+    def forward(ctx: Any, both: Tensor, gradients: Gradients) -> tuple[Tensor, Tensor]:
+        ctx.gradients = gradients
         first, second = both.chunk(2, dim=2)
         return first, second
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, first: Tensor, second: Tensor) -> tuple[Tensor, None]:
-        whole, ctx.exchange.gradient = ctx.exchange.gradient, None
+        whole, ctx.gradients.whole = ctx.gradients.whole, None
         if whole is not None and _is_whole(whole, first, second):
             return whole, None
         return torch.cat([first, second], dim=2), None

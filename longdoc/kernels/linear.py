@@ -21,8 +21,9 @@ FEWEST = 64
 """Tokens below which a product is not worth the detour."""
 
 
-MERGED_ABOVE = 1024
-"""Tokens above which merging a low-rank update into the weight costs less than adding it."""
+MERGED_ABOVE = 128
+"""Tokens above which merging a low-rank update into the weight costs less than adding it
+(docs/experiment-log.md)."""
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -35,7 +36,12 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return result
     if not many or bias is not None or not _same(x, weight):
         return F.linear(x, weight, bias)
-    return _multiplied(x.reshape(-1, x.shape[-1]), weight.t()).view(*x.shape[:-1], -1)
+    return _shaped(_multiplied(x.reshape(-1, x.shape[-1]), weight.t()), x)
+
+
+def _shaped(rows: Tensor, x: Tensor) -> Tensor:
+    """Give ``(m, n)`` the leading dimensions of ``x``; not a view for autograd."""
+    return torch.ops.aten._unsafe_view(rows, (*x.shape[:-1], rows.shape[-1]))
 
 
 def _same(x: Tensor, weight: Tensor) -> bool:
@@ -110,11 +116,12 @@ class _Linear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         for_x, for_weight, for_bias = ctx.needs_input_grad
         rows = dy.reshape(-1, dy.shape[-1])
-        return (
-            _back(rows, weight).view(x.shape) if for_x else None,
-            _across(rows, x.reshape(-1, x.shape[-1])) if for_weight else None,
-            rows.sum(0) if for_bias else None,
-        )
+        with torch.autocast("cpu", enabled=False):
+            return (
+                _back(rows, weight).view(x.shape) if for_x else None,
+                _across(rows, x.reshape(-1, x.shape[-1])) if for_weight else None,
+                rows.sum(0) if for_bias else None,
+            )
 
 
 def _back(rows: Tensor, weight: Tensor) -> Tensor:
@@ -187,7 +194,7 @@ class _LowRank(torch.autograd.Function):
             # Beside the input, which is the narrower of the two: one product for both.
             wide = torch.cat([x.reshape(-1, x.shape[-1]), low], dim=1)
             both = torch.cat([weight.to(kind), (scaling * b).to(kind)], dim=1)
-            return product(wide, both, offset).view(*x.shape[:-1], -1)
+            return _shaped(product(wide, both, offset), x)
         y = product(x, weight.to(kind), offset)
         y.view(-1, y.shape[-1]).addmm_(low, b.t().to(kind), alpha=scaling)
         return y
@@ -195,28 +202,34 @@ class _LowRank(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, a, b, low = ctx.saved_tensors
-        scaling, rate, seed, biased = ctx.numbers
-        kind = x.dtype
-        rows, small_a = dy.reshape(-1, dy.shape[-1]), a.to(kind)
-        low = _narrowed(x, a, 0.0, seed) if low is None else low
-        down = rows @ b.to(kind)
-        seen = (dropout(x, rate, seed) if rate else x).reshape(-1, x.shape[-1])
-        da = scaling * (down.t() @ seen)
-        del seen
-        db = scaling * (rows.t() @ low)
-        dx = None
-        if ctx.needs_input_grad[0]:
-            whole = weight.to(kind) if rate else merged(weight, a, b, scaling, kind)
-            dx = _back(rows, whole)
-            if rate:
-                dropout(_multiplied(scaling * down, small_a), rate, seed, to=dx)
-            dx = dx.view(x.shape)
-        dweight = _across(rows, x.reshape(-1, x.shape[-1])) if ctx.needs_input_grad[1] else None
-        dbias = rows.sum(0).float() if biased and ctx.needs_input_grad[2] else None
-        if dweight is not None:
-            dweight = dweight.to(weight.dtype)
-        return dx, dweight, dbias, da.to(a.dtype), db.to(b.dtype), None, None, None
+        with torch.autocast("cpu", enabled=False):
+            return _low_rank_gradients(ctx, dy)
+
+
+def _low_rank_gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    """Give the gradients of a low-rank linear layer's inputs."""
+    x, weight, a, b, low = ctx.saved_tensors
+    scaling, rate, seed, biased = ctx.numbers
+    kind = x.dtype
+    rows, small_a = dy.reshape(-1, dy.shape[-1]), a.to(kind)
+    low = _narrowed(x, a, 0.0, seed) if low is None else low
+    down = rows @ b.to(kind)
+    seen = (dropout(x, rate, seed) if rate else x).reshape(-1, x.shape[-1])
+    da = scaling * (down.t() @ seen)
+    del seen
+    db = scaling * (rows.t() @ low)
+    dx = None
+    if ctx.needs_input_grad[0]:
+        whole = weight.to(kind) if rate else merged(weight, a, b, scaling, kind)
+        dx = _back(rows, whole)
+        if rate:
+            dropout(_multiplied(scaling * down, small_a), rate, seed, to=dx)
+        dx = dx.view(x.shape)
+    dweight = _across(rows, x.reshape(-1, x.shape[-1])) if ctx.needs_input_grad[1] else None
+    dbias = rows.sum(0).float() if biased and ctx.needs_input_grad[2] else None
+    if dweight is not None:
+        dweight = dweight.to(weight.dtype)
+    return dx, dweight, dbias, da.to(a.dtype), db.to(b.dtype), None, None, None
 
 
 def _narrowed(x: Tensor, a: Tensor, rate: float, seed: int) -> Tensor:

@@ -9,6 +9,7 @@ happen; before, tensors come from torch's allocator.
 
 import ctypes
 import mmap
+import os
 import threading
 import weakref
 from collections.abc import Sequence
@@ -23,14 +24,16 @@ MOST_WASTE = 4
 
 
 class _Block:
-    """A mapping of its own, in huge pages where the system has them to give."""
+    """A mapping of its own, which a forked child gets a copy of, as of all other memory."""
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.map = mmap.mmap(-1, size)
+        private = getattr(mmap, "MAP_PRIVATE", 0)
+        if private:
+            self.map = mmap.mmap(-1, size, flags=private | mmap.MAP_ANONYMOUS)
+        else:  # Windows, which does not fork
+            self.map = mmap.mmap(-1, size)
         self.kind = ctypes.c_char * size
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            self.map.madvise(mmap.MADV_HUGEPAGE)
 
 
 class Blocks:
@@ -45,6 +48,13 @@ class Blocks:
         self.active = False
         self.lent = 0
         self._free: list[_Block] = []
+        self._renew_lock()
+        if hasattr(os, "register_at_fork"):
+            # Another thread of the parent may hold it, and there is no such thread in the child.
+            weak = weakref.WeakMethod(self._renew_lock)
+            os.register_at_fork(after_in_child=lambda: (weak() or (lambda: None))())
+
+    def _renew_lock(self) -> None:
         self._lock = threading.RLock()
 
     def held(self) -> int:
@@ -53,18 +63,38 @@ class Blocks:
             return self.lent + sum(block.size for block in self._free)
 
     def lend(self, size: int) -> ctypes.Array[ctypes.c_char]:
-        """Hand a block out; it comes back by itself when nobody refers to the result any more."""
+        """Hand a block out; it comes back by itself when nobody refers to the result any more.
+
+        Raises:
+            MemoryError: The system has no more, not even with all free blocks given back.
+        """
         with self._lock:
             fits = [b for b in self._free if size <= b.size <= MOST_WASTE * size]
             block = min(fits, key=lambda b: b.size, default=None)
             if block is None:
-                block = _Block(rounded(size))
+                block = self._new(rounded(size))
             else:
                 self._free.remove(block)
             self.lent += block.size
         lease = block.kind.from_buffer(block.map)
         weakref.finalize(lease, self._take_back, block).atexit = False
         return lease
+
+    def _new(self, size: int) -> _Block:
+        """Map a block; as much of what is free and was too small for it goes first."""
+        self._free.sort(key=lambda block: block.size)
+        gone = 0
+        while self._free and gone < size:
+            gone += self._free.pop(0).size
+        try:
+            return _Block(size)
+        except OSError:
+            self._free.clear()
+        try:
+            return _Block(size)
+        except OSError as error:
+            message = f"no memory for a tensor of {size} bytes beside {self.lent} that are in use"
+            raise MemoryError(message) from error
 
     def _take_back(self, block: _Block) -> None:
         with self._lock:
@@ -97,7 +127,7 @@ def keep() -> None:
 
 
 def empty(shape: Sequence[int], kind: torch.dtype, device: torch.device) -> Tensor:
-    """Give a tensor whose elements are not set, as ``torch.empty`` does.
+    """Give a tensor whose elements are not set, as ``torch.empty`` does; it cannot be resized.
 
     Args:
         shape: Any.
@@ -111,4 +141,6 @@ def empty(shape: Sequence[int], kind: torch.dtype, device: torch.device) -> Tens
     if not BLOCKS.active or device.type != "cpu" or size < SMALLEST:
         return torch.empty(tuple(shape), dtype=kind, device=device)
     lease = BLOCKS.lend(size)
-    return torch.frombuffer(lease, dtype=kind, count=count).view(tuple(shape))
+    flat = torch.frombuffer(lease, dtype=kind, count=count)
+    # Not a view for autograd, so that it may be changed in place like any other result.
+    return torch.ops.aten._unsafe_view(flat, tuple(shape))

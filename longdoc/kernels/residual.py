@@ -56,21 +56,39 @@ def around(
     else:
         again = functools.partial(_again, flat, weight, eps, kind == torch.bfloat16)
         # By its place: hooks live as long as what they pack, and must not hold the tensor itself.
-        pack = functools.partial(_pack, given.data_ptr(), given.numel(), given.dtype)
+        place = (given.data_ptr(), given.numel(), given.dtype, given._version)
+        pack = functools.partial(_pack, place)
         with saved_tensors_hooks(pack, functools.partial(_unpack, again)):
             made = layer(given)
-    found: Tensor = _Added.apply(through.view(x.shape), made)  # type: ignore[no-untyped-call]
+    through = through.view(x.shape)
+    if made.shape != x.shape or made.dtype not in (torch.float32, torch.bfloat16):
+        return through + made
+    found: Tensor = _Added.apply(through, made)  # type: ignore[no-untyped-call]
     return found
 
 
-def _pack(place: int, count: int, kind: torch.dtype, saved: Tensor) -> Tensor | torch.Size:
-    """Keep the shape alone of what is the normalised input, by whatever view of all of it."""
-    same = saved.data_ptr() == place and saved.numel() == count and saved.dtype == kind
-    return saved.shape if same and saved.is_contiguous() else saved
+Place = tuple[int, int, torch.dtype, int]
+"""A tensor's address, elements, type and version."""
 
 
-def _unpack(again: Callable[[], Tensor], kept: Tensor | torch.Size) -> Tensor:
-    return kept if isinstance(kept, Tensor) else again().view(kept)
+def _pack(place: Place, saved: Tensor) -> torch.Size | tuple[Tensor, int]:
+    """Keep the shape alone of what is the normalised input, unchanged, in any view of all of it."""
+    found = (saved.data_ptr(), saved.numel(), saved.dtype, saved._version)
+    return saved.shape if found == place and saved.is_contiguous() else (saved, saved._version)
+
+
+def _unpack(again: Callable[[], Tensor], kept: torch.Size | tuple[Tensor, int]) -> Tensor:
+    if isinstance(kept, torch.Size):
+        return again().view(kept)
+    saved, version = kept
+    if saved._version != version:
+        # torch's own check does not reach what hooks have packed.
+        message = (
+            f"a tensor of shape {tuple(saved.shape)} that the backward pass needs was modified by "
+            f"an inplace operation after the forward pass"
+        )
+        raise RuntimeError(message)
+    return saved
 
 
 def _again(x: Tensor, weight: Tensor, eps: float, half: bool) -> Tensor:
@@ -104,8 +122,6 @@ class _Added(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
         ctx.kind = y.dtype
-        if y.dtype not in (torch.float32, torch.bfloat16):
-            return x + y
         x, y = x.contiguous(), y.contiguous()
         out = memory.empty(x.shape, x.dtype, x.device)
         arguments = AddArguments(count=x.numel(), half=y.dtype == torch.bfloat16)

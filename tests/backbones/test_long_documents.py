@@ -112,6 +112,20 @@ def test_gpt_neo_equals_transformers_eager_model(training):
     assert_close(found.last_hidden_state[real], wanted.last_hidden_state[real], 1e-5)
 
 
+def test_gpt_neo_is_built_without_masks_of_positions_squared(monkeypatch):
+    made = torch.tril
+
+    def small(x, *arguments):
+        assert x.shape[-1] == 1, "a mask of all positions squared"
+        return made(x, *arguments)
+
+    monkeypatch.setattr(torch, "tril", small)
+    model = GPTNeoForSequenceClassification(neo(length=500)).eval()
+    assert model(**padded()).logits.shape == (3, 3)
+    assert all(m.config.max_position_embeddings == 500 for m in model.modules()
+               if isinstance(m, GPTNeoSelfAttention))  # fmt: skip
+
+
 def test_gpt_neo_still_does_what_only_the_eager_path_has():
     plain, model = GPTNeoModel(neo()).eval(), use_block_attention(GPTNeoModel(neo()).eval())
     model.load_state_dict(plain.state_dict())
@@ -153,6 +167,32 @@ def test_gradients_without_padding_are_those_with_it(classifier, config):
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         assert_close(found[name], value, 1e-5, name)
+
+
+@pytest.mark.parametrize("kind", ["forward", "pre", "backward", "global", "replaced"])
+def test_whoever_watches_a_normalisation_is_told(kind):
+    model = MambaForSequenceClassification(mamba()).train()
+    norm, told = model.backbone.layers[0].norm, []
+    if kind == "forward":
+        norm.register_forward_hook(lambda *_: told.append(1))
+    elif kind == "pre":
+        norm.register_forward_pre_hook(lambda *_: told.append(1))
+    elif kind == "backward":
+        norm.register_full_backward_pre_hook(lambda *_: told.append(1))
+    elif kind == "replaced":
+        plain = norm.forward
+        norm.forward = lambda x: (told.append(1), plain(x))[1]
+    handle = None
+    if kind == "global":
+        handle = torch.nn.modules.module.register_module_forward_hook(
+            lambda module, *_: told.append(1) if module is norm else None
+        )
+    try:
+        model(**padded(), labels=torch.tensor([0, 2, 1])).loss.backward()
+    finally:
+        if handle is not None:
+            handle.remove()
+    assert told
 
 
 def test_padding_leaves_mambas_state_as_it_is():

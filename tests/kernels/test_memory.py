@@ -1,6 +1,7 @@
 """Memory that is used again: whole, by one tensor at a time, and given back when asked for."""
 
 import gc
+import multiprocessing
 import subprocess
 import sys
 import threading
@@ -8,7 +9,7 @@ import threading
 import pytest
 import torch
 
-from longdoc.kernels import memory
+from longdoc.kernels import causal_conv1d, memory
 
 CPU = torch.device("cpu")
 LARGE = (2**10, 2**10)
@@ -69,6 +70,72 @@ def test_small_tensors_are_torchs_own(blocks, shape):
 
 def test_nothing_is_kept_before_it_is_asked_for():
     assert not memory.Blocks().active
+
+
+def test_documents_of_rising_length_do_not_pile_blocks_up(blocks):
+    most = 0
+    for thousand in range(1, 17):
+        tensors = [memory.empty((thousand * 1024, 256), torch.float32, CPU) for _ in range(8)]
+        most = max(most, blocks.lent)
+        assert blocks.held() <= 1.5 * most
+        del tensors
+
+
+def test_where_the_system_has_no_more_free_blocks_go_first(blocks, monkeypatch):
+    made, refused = memory._Block, []
+
+    def sparing(size):
+        if blocks.held() + size > 6 * 2**22:
+            refused.append(size)
+            raise OSError(12, "Cannot allocate memory")
+        return made(size)
+
+    monkeypatch.setattr(memory, "_Block", sparing)
+    kept = memory.empty(LARGE, torch.float32, CPU)
+    del (large := [memory.empty((2, *LARGE), torch.float32, CPU) for _ in range(2)])[:]
+    del large
+    assert memory.empty((5, *LARGE), torch.float32, CPU).shape == (5, *LARGE)
+    with pytest.raises(MemoryError, match="no memory for a tensor of 41943040 bytes"):
+        memory.empty((10, *LARGE), torch.float32, CPU)
+    assert refused
+    kept.fill_(1)
+
+
+def test_a_tensor_may_be_changed_in_place_like_any_other_result(blocks):
+    x = torch.randn(1, 600, 600, requires_grad=True)
+    y = causal_conv1d(x, torch.randn(600, 4))
+    y *= 2
+    y.sum().backward()
+    assert blocks.held() > 0
+    assert not memory.empty(LARGE, torch.float32, CPU)._is_view()
+
+
+def _write_in_child(kept, queue):
+    kept.fill_(9)
+    other = memory.empty(LARGE, torch.float32, CPU).fill_(7)
+    queue.put(float(other[0, 0]))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_has_memory_of_its_own(blocks):
+    kept = memory.empty(LARGE, torch.float32, CPU).fill_(1)
+    memory.empty(LARGE, torch.float32, CPU)  # free now, in parent and child
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    child = context.Process(target=_write_in_child, args=(kept, queue))
+    child.start()
+    torch.set_num_threads(threads)
+    try:
+        other = memory.empty(LARGE, torch.float32, CPU).fill_(5)
+        assert queue.get(timeout=60) == 7
+    finally:
+        child.join(timeout=10)
+        child.kill()
+    assert kept.unique().tolist() == [1]
+    assert other.unique().tolist() == [5]
 
 
 def test_several_threads_share_the_blocks(blocks):

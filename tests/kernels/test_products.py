@@ -72,10 +72,11 @@ def test_a_product_under_autocast_has_its_type():
 
 
 @pytest.mark.parametrize("biased", [True, False])
-@pytest.mark.parametrize("tokens", [100, 600])  # added; merged
-def test_a_low_rank_update_is_the_sum_it_stands_for(biased, tokens):
-    x, weight, bias = drawn(2, tokens, 40), drawn(24, 40, seed=1), drawn(24, seed=2)
-    a, b = drawn(4, 40, seed=3), drawn(24, 4, seed=4)
+@pytest.mark.parametrize("tokens", [30, 600])  # added; merged
+@pytest.mark.parametrize("outputs", [24, 56])  # fewer than inputs; more
+def test_a_low_rank_update_is_the_sum_it_stands_for(biased, tokens, outputs):
+    x, weight, bias = drawn(2, tokens, 40), drawn(outputs, 40, seed=1), drawn(outputs, seed=2)
+    a, b = drawn(4, 40, seed=3), drawn(outputs, 4, seed=4)
 
     def plain(x, weight, bias, a, b):
         return F.linear(x, weight, bias) + 2.0 * F.linear(F.linear(x, a), b)
@@ -86,9 +87,10 @@ def test_a_low_rank_update_is_the_sum_it_stands_for(biased, tokens):
     assert_same(found, wanted, tolerances.SCAN_FLOAT32)
 
 
-def test_dropout_of_a_low_rank_update_is_the_same_on_the_way_back():
-    x, weight = drawn(2, 100, 40), drawn(24, 40, seed=1)
-    a, b = drawn(4, 40, seed=3), drawn(24, 4, seed=4)
+@pytest.mark.parametrize("outputs", [24, 56])
+def test_dropout_of_a_low_rank_update_is_the_same_on_the_way_back(outputs):
+    x, weight = drawn(2, 100, 40), drawn(outputs, 40, seed=1)
+    a, b = drawn(4, 40, seed=3), drawn(outputs, 4, seed=4)
 
     def fused(x, a, b):
         torch.manual_seed(7)
@@ -187,3 +189,54 @@ def test_the_normalised_input_is_not_kept_for_the_way_back():
     y.sum().backward()
     wanted = reference.rms_norm(x, weight, 1e-5).reshape(-1, 24).sum(0)
     assert_close(inner.grad, wanted[:, None].expand(24, 24), 1e-4)
+
+
+@needs_native
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_layer_that_changes_its_input_in_place_has_right_gradients(recorded):
+    x, weight, inner = drawn(2, 70, 24), drawn(24, seed=1), drawn(24, 24, seed=2)
+
+    def layer(h, inner):
+        with torch.set_grad_enabled(recorded):
+            h.mul_(3)
+        return h @ inner
+
+    def fused(keep):
+        return lambda inner: residual.around(
+            lambda h: layer(h, inner), x, weight, 1e-5, torch.float32, keep
+        )
+
+    assert_same(gradients(fused(False), inner), gradients(fused(True), inner), 1e-6)
+
+
+@needs_native
+def test_a_weight_changed_before_the_way_back_is_refused():
+    x, weight = drawn(2, 70, 24).requires_grad_(), drawn(24, seed=1)
+    inner = drawn(24, 24, seed=2).requires_grad_()
+    y = residual.around(lambda h: h @ inner, x, weight, 1e-5, torch.float32)
+    with torch.no_grad():
+        inner.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+@needs_native
+def test_a_layer_that_gives_another_shape_is_added_as_torch_adds():
+    x, weight = drawn(2, 70, 24), drawn(24, seed=1)
+    y = residual.around(lambda h: h[:, :1], x, weight, 1e-5, torch.float32)
+    assert_close(y, x + reference.rms_norm(x, weight, 1e-5)[:, :1], 1e-5)
+
+
+def test_a_backward_pass_inside_autocast_of_a_forward_pass_outside_runs():
+    x, weight = drawn(2, 200, 40), drawn(24, 40, seed=1)
+    a, b = drawn(4, 40, seed=3).requires_grad_(), drawn(24, 4, seed=4).requires_grad_()
+    x.requires_grad_()
+    y = products.low_rank_linear(x, weight, None, a, b, 2.0, 0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        y.sum().backward()
+    assert x.grad.dtype == torch.float32
+
+
+def test_dropout_is_not_added_to_what_does_not_fit():
+    with pytest.raises(ValueError, match=r"to must be contiguous, of shape \(4, 6\)"):
+        dropout(torch.ones(4, 6), 0.1, 0, to=torch.ones(6, 4).t())

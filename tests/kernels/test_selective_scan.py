@@ -2,6 +2,7 @@
 
 import itertools
 import multiprocessing
+import weakref
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.checkpoint import checkpoint
 
-from longdoc.kernels import native_library, selective_scan
+from longdoc.kernels import memory, native_library, selective_scan
 from longdoc.kernels.causal_conv1d import compiled as compiled_convolution
 from longdoc.kernels.exchange import Exchange, halves
 from longdoc.kernels.selective_scan import blocked, choose, compiled, reference
@@ -209,6 +210,25 @@ def test_the_operators_pass_torchs_own_checks(starts):
 
 
 @needs_native
+def test_a_compiled_training_runs_with_memory_of_its_own(monkeypatch):
+    own = memory.Blocks()
+    own.active = True
+    monkeypatch.setattr(memory, "BLOCKS", own)
+    monkeypatch.setattr(memory, "SMALLEST", 1)
+    given = {name: value.float() for name, value in inputs(l=300).items()}
+
+    def loss(u):
+        return selective_scan(**{**given, "u": u}, delta_softplus=True).square().sum()
+
+    found = []
+    for run in (loss, torch.compile(loss, backend="aot_eager", fullgraph=True)):
+        u = given["u"].clone().requires_grad_()
+        run(u).backward()
+        found.append(u.grad)
+    assert_close(found[1], found[0], 1e-5)
+
+
+@needs_native
 def test_a_compiled_function_sees_the_scan_whole():
     given = {name: value.float() for name, value in inputs(l=40).items()}
 
@@ -285,6 +305,26 @@ def test_a_recomputation_takes_the_states_and_does_not_scan_again(monkeypatch, k
     assert torch.equal(found, wanted)
     assert calls.count("longdoc_scan_forward") == 1
     assert calls.count("longdoc_conv_forward") == 2
+
+
+@needs_native
+def test_what_a_recomputation_needs_goes_with_the_backward_pass():
+    given = {name: value.float() for name, value in inputs(b=1, d=32, l=300, n=16).items()}
+    exchange = Exchange()
+    kept = weakref.ref(exchange)
+    both = torch.cat([given["u"], given["z"]], dim=1).mT.contiguous().requires_grad_()
+
+    def mix(both, exchange):
+        u, z = (half.mT for half in halves(both, exchange))
+        now = {**given, "u": u, "z": z, "exchange": exchange}
+        return compiled.selective_scan(**now, delta_softplus=True)
+
+    y = checkpoint(mix, both, exchange, use_reentrant=False)
+    del exchange
+    loss = y.square().sum()
+    assert kept() is not None
+    loss.backward()
+    assert kept() is None
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

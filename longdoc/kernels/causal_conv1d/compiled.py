@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from longdoc.kernels import memory, native_library
 from longdoc.kernels.causal_conv1d import reference
-from longdoc.kernels.exchange import Exchange
+from longdoc.kernels.exchange import Exchange, Gradients
 from longdoc.kernels.native_library import TILE, ConvArguments
 
 
@@ -39,7 +39,7 @@ def causal_conv1d(
     if torch.compiler.is_compiling():
         y = conv_forward(*arguments).transpose(1, 2)
     elif torch.is_grad_enabled():
-        y = _Convolution.apply(*arguments, exchange).transpose(1, 2)  # type: ignore[no-untyped-call]
+        y = _Convolution.apply(*arguments, exchange and exchange.gradients).transpose(1, 2)  # type: ignore[no-untyped-call]
     else:
         y = _conv_forward(*arguments).transpose(1, 2)
     if not return_final_states:
@@ -95,7 +95,7 @@ def _conv_backward(
     initial: Tensor | None,
     starts: Tensor | None,
     silu: bool,
-    exchange: Exchange | None = None,
+    gradients: Gradients | None = None,
 ) -> list[Tensor]:
     """Go back; gives the gradients of x, weight, bias and the initial states."""
     inputs = _inputs(x, weight, bias, initial, starts)
@@ -103,7 +103,7 @@ def _conv_backward(
     gradient = native_library.rows(dout)
     arguments.dout_t = native_library.row_stride(gradient)
     k, d = weight.shape
-    dx = _beside(x, exchange)
+    dx = _beside(x, gradients)
     arguments.dx_t = native_library.row_stride(dx)
     parts = weight.new_empty(arguments.tiles, k + 1, d)
     dinitial = weight.new_empty(0) if initial is None else torch.empty_like(initial)
@@ -116,13 +116,10 @@ def _conv_backward(
     return [dx, found[:k].contiguous(), found[k].clone(), dinitial]
 
 
-def _beside(x: Tensor, exchange: Exchange | None) -> Tensor:
+def _beside(x: Tensor, gradients: Gradients | None) -> Tensor:
     """Give memory for a gradient: beside that of the gate, where the scan has left a place."""
-    whole = None if exchange is None else exchange.gradient
-    wide = (*x.shape[:2], 2 * x.shape[2])
-    if whole is None or whole.shape != wide or whole.dtype != x.dtype:
-        return memory.empty(x.shape, x.dtype, x.device)
-    return whole[:, :, : x.shape[2]]
+    place = None if gradients is None else gradients.first(x)
+    return memory.empty(x.shape, x.dtype, x.device) if place is None else place
 
 
 def _conv_backward_operator(
@@ -209,12 +206,12 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        *arguments, ctx.exchange = inputs
+        *arguments, ctx.gradients = inputs
         _setup(ctx, tuple(arguments), arguments[0])
         return _conv_forward(*arguments)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
-        run = partial(_conv_backward, exchange=ctx.exchange)
+        run = partial(_conv_backward, gradients=ctx.gradients)
         return (*_gradients(ctx, dout, run), None, None, None)

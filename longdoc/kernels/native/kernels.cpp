@@ -125,6 +125,11 @@ struct Memory {
 #if defined(__x86_64__)
 #include <immintrin.h>
 #define X86 1
+#ifdef __clang__
+#define KNOWS_BFLOAT16 (__clang_major__ >= 9)
+#else
+#define KNOWS_BFLOAT16 (__GNUC__ >= 10)
+#endif
 #endif
 
 // Whole loops over the states, so that these stay in registers.
@@ -135,6 +140,7 @@ struct Memory {
 #endif
 
 #ifdef X86
+#if KNOWS_BFLOAT16
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,avx512bf16"))), apply_to = function)
 #else
@@ -152,6 +158,7 @@ namespace avx512_bf16 {
 #pragma clang attribute pop
 #else
 #pragma GCC pop_options
+#endif
 #endif
 
 #ifdef __clang__
@@ -204,14 +211,21 @@ EXPORT int longdoc_best_level() {
 #ifdef X86
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-    return __builtin_cpu_supports("avx512bf16") ? AVX512_BF16 : AVX512;
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
+#if KNOWS_BFLOAT16
+    if (__builtin_cpu_supports("avx512bf16")) return AVX512_BF16;
+#endif
+    return AVX512;
+  }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return AVX2;
 #endif
   return BASELINE;
 }
 
 #ifdef X86
+#if !KNOWS_BFLOAT16
+#define avx512_bf16 avx512
+#endif
 #define CHOOSE(level, expression)                    \
   (level == AVX512_BF16 ? avx512_bf16::expression    \
    : level == AVX512    ? avx512::expression         \

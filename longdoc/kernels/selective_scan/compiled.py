@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from longdoc.kernels import memory, native_library
-from longdoc.kernels.exchange import Exchange
+from longdoc.kernels.exchange import Exchange, Gradients
 from longdoc.kernels.native_library import MOST_STATES, SPAN, ScanArguments
 
 __all__ = ["MOST_STATES", "selective_scan"]
@@ -90,7 +90,7 @@ def _scan_forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scan ``(b, l, d)``; gives the output, the last states and, with ``keep``, the kept ones."""
     out = memory.empty(u.shape, u.dtype, u.device)
-    last, states = _states(u, A, starts, keep)
+    last, states = (memory.empty(s, A.dtype, A.device) for s in _shapes(u, A, starts, keep))
     inputs = _inputs(u, delta, A, B, C, D, z, bias, initial, starts)
     arguments = _arguments(inputs, softplus)
     native_library.fill(arguments, {"out": out, "last": last, "states": states if keep else None})
@@ -118,17 +118,20 @@ def _made_forward(
     softplus: bool,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return u.new_empty(u.shape), *_states(u, A, starts, keep)
+    last, states = _shapes(u, A, starts, keep)
+    return u.new_empty(u.shape), A.new_empty(last), A.new_empty(states)
 
 
-def _states(u: Tensor, A: Tensor, starts: Tensor | None, keep: bool) -> tuple[Tensor, Tensor]:
-    """Give room for the last states and, with ``keep``, for those that are kept."""
+def _shapes(
+    u: Tensor, A: Tensor, starts: Tensor | None, keep: bool
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Give the shapes of the last states and, with ``keep``, of those that are kept."""
     b, length, d = u.shape
     documents = b if starts is None else starts.shape[0] - 1
     n = A.shape[1]
     # As many as there can be, whatever the documents' lengths.
     spans = b * length // SPAN + documents if keep else 0
-    return A.new_empty(documents, d, n), memory.empty((spans, d, n), A.dtype, A.device)
+    return (documents, d, n), (spans, d, n)
 
 
 def _scan_backward(
@@ -146,7 +149,7 @@ def _scan_backward(
     starts: Tensor | None,
     states: Tensor,
     softplus: bool,
-    exchange: Exchange | None = None,
+    gradients: Gradients | None = None,
 ) -> list[Tensor]:
     """Go back; gives the gradients of u, delta, A, B, C, D, z, bias and the initial states."""
     inputs = _inputs(u, delta, A, B, C, D, z, bias, initial, starts)
@@ -163,7 +166,7 @@ def _scan_backward(
         "dB": memory.empty(parts, A.dtype, A.device),
         "dC": memory.empty(parts, A.dtype, A.device),
         "dD": A.new_empty(documents, d), "dbias": A.new_empty(documents, d),
-        "dz": None if z is None else _beside(u, exchange),
+        "dz": None if z is None else _beside(u, gradients),
         "dinitial": A.new_empty(documents, d, n) if initial is not None else None,
     }  # fmt: skip
     given = {"dout": gradient, "dlast": _plain(dlast), "states": states}
@@ -181,13 +184,13 @@ def _scan_backward(
     return [_or_nothing(made[name], A) for name in order]
 
 
-def _beside(u: Tensor, exchange: Exchange | None) -> Tensor:
+def _beside(u: Tensor, gradients: Gradients | None) -> Tensor:
     """Give memory for the gate's gradient, where one is wanted beside that of the convolution."""
     b, length, d = u.shape
-    if exchange is None:
+    if gradients is None:
         return memory.empty(u.shape, u.dtype, u.device)
-    exchange.gradient = memory.empty((b, length, 2 * d), u.dtype, u.device)
-    return exchange.gradient[:, :, d:]
+    gradients.whole = memory.empty((b, length, 2 * d), u.dtype, u.device)
+    return gradients.whole[:, :, d:]
 
 
 def _scan_backward_operator(
@@ -328,12 +331,14 @@ class _Scan(torch.autograd.Function):
             if exchange is not None:
                 exchange.states = states
         ctx.save_for_backward(*tensors, states)
-        ctx.softplus, ctx.exchange = softplus, exchange
+        ctx.softplus, ctx.gradients = softplus, exchange and exchange.gradients
         ctx.set_materialize_grads(False)
         return out, last
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dout: Tensor | None, dlast: Tensor | None) -> tuple[Tensor | None, ...]:
-        run = partial(_scan_backward, exchange=ctx.exchange)
+        # Where the gate needs none nobody would take the place.
+        place = ctx.gradients if ctx.needs_input_grad[6] else None
+        run = partial(_scan_backward, gradients=place)
         return (*_gradients(ctx, dout, dlast, run), None, None, None)
