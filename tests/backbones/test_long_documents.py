@@ -267,6 +267,27 @@ def test_lora_dropout_drops_in_training_only():
     assert torch.equal(model(**inputs).logits, model(**inputs).logits)
 
 
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_layer_that_is_run_again_drops_the_same(monkeypatch, reentrant):
+    monkeypatch.setattr(backbone, "SEGMENT", 32)
+    model = add_lora(MambaForSequenceClassification(mamba()), rank=4, dropout=0.5).train()
+    with torch.no_grad():
+        for name, part in model.named_parameters():
+            if "lora_" in name:
+                part.normal_(std=0.3)
+    inputs, labels = {"input_ids": padded((90,))["input_ids"]}, torch.tensor([1])
+
+    def found():
+        torch.manual_seed(5)
+        return gradients_of(model, inputs, labels)
+
+    wanted = found()
+    model.enable_input_require_grads()
+    model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    for name, value in found().items():
+        assert_close(value, wanted[name], 1e-5, name)
+
+
 def test_lora_with_two_adapters_does_what_peft_does():
     model = add_lora(MambaForSequenceClassification(mamba()), rank=4, dropout=0.0).eval()
     model.add_adapter("other", LoraConfig(r=4, target_modules=["in_proj", "x_proj"]))
