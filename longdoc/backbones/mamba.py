@@ -33,7 +33,7 @@ from longdoc.kernels.exchange import Exchange, halves
 
 SEGMENT = 2048
 """Tokens a layer goes through at once when only the result is wanted, so that a long document takes
-no more memory than its input and output (no faster, no slower: docs/experiment-log.md)."""
+no more memory than its input and output. Shorter ones are slower: docs/experiment-log.md."""
 
 
 @dataclass

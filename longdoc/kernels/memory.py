@@ -81,7 +81,7 @@ class Blocks:
         return lease
 
     def _new(self, size: int) -> _Block:
-        """Map a block; as much of what is free and was too small for it goes first."""
+        """Map a block; as much of what is free goes first, beginning with the smallest."""
         self._free.sort(key=lambda block: block.size)
         gone = 0
         while self._free and gone < size:

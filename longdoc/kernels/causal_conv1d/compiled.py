@@ -131,6 +131,7 @@ def _conv_backward_operator(
     starts: Tensor | None,
     silu: bool,
 ) -> list[Tensor]:
+    # An operator takes tensors and numbers, no place for gradients.
     return _conv_backward(dout, x, weight, bias, initial, starts, silu)
 
 

@@ -209,6 +209,7 @@ def _scan_backward_operator(
     states: Tensor,
     softplus: bool,
 ) -> list[Tensor]:
+    # An operator takes tensors and numbers, no place for gradients.
     return _scan_backward(
         dout, dlast, u, delta, A, B, C, D, z, bias, initial, starts, states, softplus
     )
