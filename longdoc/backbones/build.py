@@ -49,6 +49,9 @@ class BackboneSettings:
     Mamba, GPT-Neo, BERT or Llama family."""
     revision: str | None = chosen(None, "the hub's main branch; pin a commit for a paper")
     """Which revision of a hub checkpoint."""
+    pretrained: bool = chosen(True, "what a model has read before is what an adapter adapts")
+    """Whether training starts from the backbone's weights; without, from random ones of its shape.
+    A small backbone then gets a tokenizer of its own too (tokens.vocabulary)."""
     gradient_checkpointing: bool = chosen(
         False, "costs a third more time; for lengths that do not fit"
     )
@@ -62,6 +65,11 @@ class Built:
     model: PreTrainedModel
     card: BackboneCard
     notes: dict[str, object]
+
+
+def starts_at_random(card: BackboneCard, settings: BackboneSettings) -> bool:
+    """Say whether a backbone starts from random weights: as asked for, or for want of others."""
+    return not (settings.pretrained and card.has_weights)
 
 
 def resolve(settings: BackboneSettings) -> BackboneCard:
@@ -125,15 +133,20 @@ def shipped_folder(card: BackboneCard) -> Path:
         raise MissingPartError(message)
     root = Path(found.submodule_search_locations[0])
     folder = root / "model" if (root / "model").is_dir() else root
-    weights = _weights(folder)
-    with weights.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if digest != card.checksum:
+    file = _weights(folder)
+    found_digest = digest(file)
+    if found_digest != card.checksum:
         message = (
-            f"{weights}: SHA-256 is {digest}, not {card.checksum} as on the card of {card.name}"
+            f"{file}: SHA-256 is {found_digest}, not {card.checksum} as on the card of {card.name}"
         )
         raise DataError(message)
     return folder
+
+
+def digest(file: Path) -> str:
+    """Give a file's SHA-256."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _weights(folder: Path) -> Path:
@@ -163,32 +176,31 @@ def identity(card: BackboneCard, settings: BackboneSettings) -> dict[str, str]:
         )
         commit = Path(cached).parent.name if isinstance(cached, str) else ""
         return {"checkpoint": card.checkpoint, "commit": commit}
-    digest = hashlib.sha256()
+    whole = hashlib.sha256()
     for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return {"checkpoint": card.checkpoint, "sha256": digest.hexdigest()}
+        whole.update(bytes.fromhex(digest(file)))
+    return {"checkpoint": card.checkpoint, "sha256": whole.hexdigest()}
 
 
 def load_tokenizer(
     card: BackboneCard,
     settings: BackboneSettings,
-    train: Callable[[], PreTrainedTokenizerBase],
+    train: Callable[[], PreTrainedTokenizerBase] | None = None,
 ) -> PreTrainedTokenizerBase:
-    """Give a backbone's own tokenizer, or train one where it has none.
+    """Give a backbone's own tokenizer, or train one for a small one that starts at random.
 
     Args:
         card: The backbone.
-        settings: For its revision.
-        train: Trains a tokenizer on the training split.
+        settings: Whether its weights are used, and which revision.
+        train: Trains a tokenizer on the training split; without, there is none for such a one.
     """
-    if card.make is not None:
+    if card.make is not None and starts_at_random(card, settings) and train is not None:
         return train()
     if card.package is not None:
         folder = shipped_folder(card)
-        weights = _weights(folder)
-        if weights.suffix == ".gguf":
-            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=weights.name)
+        file = _weights(folder)
+        if file.suffix == ".gguf":
+            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file.name)
         else:
             tokenizer = AutoTokenizer.from_pretrained(folder)
     else:
@@ -244,7 +256,7 @@ def build(
     use_fast_linears(model)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    notes: dict[str, object] = {"from_random_weights": card.make is not None}
+    notes: dict[str, object] = {"from_random_weights": starts_at_random(card, settings)}
     if before is not None:
         notes["positions"] = (
             f"extended from {before} to {max_tokens} by repetition (beltagy2020longformer)"
@@ -258,47 +270,76 @@ def _make(
     tokenizer: PreTrainedTokenizerBase,
     head: Mapping[str, Any],
 ) -> PreTrainedModel:
-    classifier = CLASSIFIERS[card.family]
-    if card.make is not None:
-        config = card.make(len(tokenizer))
-        _set_head(config, head)
-        return classifier(config)
+    model: PreTrainedModel = weights(
+        CLASSIFIERS[card.family], card, settings, len(tokenizer), **head
+    )
+    return model
+
+
+def weights(
+    model: Any, card: BackboneCard, settings: BackboneSettings, vocabulary: int, **changes: Any
+) -> Any:
+    """Give a model with a backbone's weights in it, or with random ones of its shape.
+
+    Args:
+        model: A transformers class of the backbone's family; what the backbone has no weights for
+            starts at random.
+        card: The backbone.
+        settings: Whether its weights are used, and which revision.
+        vocabulary: Entries of the tokenizer, for a small backbone that starts at random.
+        **changes: What its configuration says otherwise.
+
+    Raises:
+        LongdocError: The weights cannot be had, or are not what the card says.
+    """
+    if card.make is not None and starts_at_random(card, settings):
+        return model(_changed(card.make(vocabulary), changes))
     if card.package is None:
-        return _from_hub(
-            lambda name, **options: classifier.from_pretrained(
-                name, use_safetensors=True, dtype=torch.float32, **head, **options
-            ),
-            card,
-            settings,
+        found = _from_hub(
+            lambda name, **options: _load(model, name, settings, changes, options), card, settings
         )
-    folder = shipped_folder(card)
-    weights = _weights(folder)
-    if weights.suffix == ".gguf":
-        return _from_gguf(classifier, folder, weights.name, head)
-    return classifier.from_pretrained(folder, use_safetensors=True, **head)
+    else:
+        folder = shipped_folder(card)
+        file = _weights(folder)
+        if file.suffix == ".gguf":
+            return _from_gguf(model, folder, file.name, settings, changes)
+        found = _load(model, folder, settings, changes, {})
+    return found
 
 
-def _set_head(config: PreTrainedConfig, head: Mapping[str, Any]) -> None:
-    for name, value in head.items():
+def _load(
+    model: Any,
+    place: str | Path,
+    settings: BackboneSettings,
+    changes: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> Any:
+    if not settings.pretrained:
+        return model(_changed(AutoConfig.from_pretrained(place, **options), changes))
+    return model.from_pretrained(
+        place, use_safetensors=True, dtype=torch.float32, **changes, **options
+    )
+
+
+def _changed(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrainedConfig:
+    for name, value in changes.items():
         setattr(config, name, value)
+    config.dtype = torch.float32
+    return config
 
 
 def _from_gguf(
-    classifier: Any,
-    folder: Path,
-    name: str,
-    head: Mapping[str, Any],
-) -> PreTrainedModel:
+    model: Any, folder: Path, name: str, settings: BackboneSettings, changes: Mapping[str, Any]
+) -> Any:
     """Read quantised weights and copy them into a fresh model, which can be saved again."""
     loaded = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
     kept = loaded.config.to_dict()
     for name in ("quantization_config", "_name_or_path", "architectures", "id2label", "label2id"):
         kept.pop(name, None)
-    config = type(loaded.config)(**kept)
-    _set_head(config, head)
-    model: PreTrainedModel = classifier(config)
-    getattr(model, model.base_model_prefix).load_state_dict(loaded.model.state_dict())
-    return model
+    fresh = model(_changed(type(loaded.config)(**kept), changes))
+    if settings.pretrained:
+        getattr(fresh, fresh.base_model_prefix).load_state_dict(loaded.model.state_dict())
+    return fresh
 
 
 def _from_hub(load: Callable[..., Any], card: BackboneCard, settings: BackboneSettings) -> Any:

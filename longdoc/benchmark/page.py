@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from longdoc import environment
 from longdoc.benchmark.suite import Measured
-from longdoc.experiments import environment
 
 HEADINGS = ("what", "system", "pass", "tokens", "seconds", "ms / 1,000 tokens", "times faster",
             "share of limit", "peak, GB", "note")  # fmt: skip

@@ -4,8 +4,8 @@ import json
 import sys
 from pathlib import Path
 
+from longdoc import environment
 from longdoc.benchmark import page, roofline, suite
-from longdoc.experiments import environment
 
 
 def bench(

@@ -3,11 +3,11 @@
 import importlib.util
 import shutil
 
+from longdoc import environment
 from longdoc.backbones.catalog import BACKBONES
 from longdoc.documents.archives import locate, search_folders
 from longdoc.documents.catalog import DATASETS
 from longdoc.errors import DataError
-from longdoc.experiments import environment
 from longdoc.kernels import native_library
 
 

@@ -3,7 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, TypeVar, Union
 
 import transformers
 from cyclopts import Parameter
@@ -14,15 +14,17 @@ from longdoc.experiments.settings import Settings
 from longdoc.kernels import native_library
 from longdoc.settings import build, merge, walk
 
+T = TypeVar("T")
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+
+def with_settings(command: Callable[..., None], record: type = Settings) -> Callable[..., None]:
     """Give a command one option a setting; those used arrive in its ``options``.
 
     The help of an option is the setting's own docstring, default and source.
     """
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
     made = []
-    for setting in walk(Settings):
+    for setting in walk(record):
         flag = "--" + setting.name.replace("_", "-")
         text = f"{setting.meaning} [default: {explain.value(setting)}; {explain.source(setting)}]"
         group = setting.name.split(".")[0].capitalize() + " settings"
@@ -46,7 +48,11 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def settings_from(file: str | None, options: Mapping[str, Any]) -> Settings:
+def settings_from(
+    file: str | None,
+    options: Mapping[str, Any],
+    record: type[T],
+) -> T:
     """Read settings from a YAML file, and lay the options over them.
 
     Raises:
@@ -58,7 +64,7 @@ def settings_from(file: str | None, options: Mapping[str, Any]) -> Settings:
         for part in reversed(name.split("__")):
             nested = {part: nested}
         values = merge(values, nested)
-    return build(Settings, values)
+    return build(record, values)
 
 
 def prepare() -> None:

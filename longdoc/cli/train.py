@@ -8,6 +8,7 @@ from longdoc.cli import options as choices
 from longdoc.cli.evaluate import print_run
 from longdoc.cli.progress import shown
 from longdoc.experiments import run, store
+from longdoc.experiments.settings import Settings
 
 
 def _train(
@@ -26,7 +27,7 @@ def _train(
 
     Example: longdoc train --data.dataset my.jsonl --backbone.name mamba-mini
     """
-    settings = choices.settings_from(config, options)
+    settings = choices.settings_from(config, options, Settings)
     choices.prepare()
     with shown() as progress:
         folder = run.execute(settings, output, name=name, progress=progress)

@@ -2,14 +2,25 @@
 
 from dataclasses import dataclass
 
-from longdoc.documents import echr_acl2019, files, python_imports, reuters_21578, splits
+from longdoc.documents import (
+    echr_acl2019,
+    eurlex57k,
+    files,
+    python_imports,
+    reuters_21578,
+    speeches,
+    splits,
+)
 from longdoc.documents.document import SPLITS, Card, Corpus
 from longdoc.errors import DataError, SettingsError, nearest
 from longdoc.registry import Registry
 from longdoc.settings import chosen, require
 
 DATASETS = Registry[Card]("data set")
-for card in (python_imports.CARD, reuters_21578.CARD, echr_acl2019.CARD):
+READERS = {
+    module.CARD.name: module for module in (reuters_21578, echr_acl2019, eurlex57k, speeches)
+}
+for card in (python_imports.CARD, *(module.CARD for module in READERS.values())):
     DATASETS.add(card.name, card)
 
 
@@ -89,8 +100,7 @@ def load(settings: DataSettings) -> Corpus:
             mask=settings.mask_label_names,
             seed=settings.split_seed,
         )
-    reader = {reuters_21578.CARD.name: reuters_21578, echr_acl2019.CARD.name: echr_acl2019}
-    corpus = reader[card.name].load(task, settings.path)
+    corpus = READERS[card.name].load(task, settings.path)
     check_counts(card, corpus)
     return corpus
 

@@ -96,10 +96,10 @@ def read_texts(path: Path, fields: Fields | None = None) -> Iterator[Document]:
     """
     fields = fields or Fields()
     if path.suffix.lower() not in ENDINGS:
-        yield Document(path.name, _plain_text(path), ())
+        yield Document(path.name, plain_text(path), ())
         return
-    for where, row in _rows(path):
-        yield Document(_identifier(where, row, fields), _text(where, row, fields.text), ())
+    for where, row in rows(path):
+        yield Document(_identifier(where, row, fields), text_of(where, row, fields.text), ())
 
 
 def _from_folder(place: Path, fields: Fields) -> Iterator[Found]:
@@ -121,12 +121,12 @@ def _from_folder(place: Path, fields: Fields) -> Iterator[Found]:
 
 def _with_texts(place: Path, listing: Path) -> Iterator[Row]:
     """Yield the rows of a list of labels with the text of the file each one names."""
-    for where, row in _rows(listing):
+    for where, row in rows(listing):
         name = row.get("file", row.get("id"))
         if not isinstance(name, str):
             message = f"{where}: field file must name the document's file; found {_names(row)}"
             raise DataError(message)
-        text = list(_plain_text(_inside(place, name, where)))
+        text = list(plain_text(_inside(place, name, where)))
         rest = {key: value for key, value in row.items() if key != "file"}
         yield where, {**rest, "id": name, "text": text}
 
@@ -145,7 +145,12 @@ def _inside(place: Path, name: str, where: str) -> Path:
     raise DataError(message)
 
 
-def _plain_text(file: Path) -> tuple[str, ...]:
+def plain_text(file: Path) -> tuple[str, ...]:
+    """Read a UTF-8 text file, its lines without the blank ones.
+
+    Raises:
+        DataError: It cannot be read.
+    """
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, OSError) as error:
@@ -155,18 +160,18 @@ def _plain_text(file: Path) -> tuple[str, ...]:
 
 
 def _from_file(file: Path, fields: Fields, split: str | None) -> Iterator[Found]:
-    yield from _entries(_rows(file), fields, split)
+    yield from _entries(rows(file), fields, split)
 
 
-def _entries(rows: Iterable[Row], fields: Fields, split: str | None) -> Iterator[Found]:
+def _entries(given: Iterable[Row], fields: Fields, split: str | None) -> Iterator[Found]:
     """Read rows; which columns hold labels is settled by the first one."""
     columns: tuple[str, ...] = ()
-    for where, row in rows:
+    for where, row in given:
         columns = columns or _label_columns(where, row, fields)
-        text = _text(where, row, fields.text)
+        text = text_of(where, row, fields.text)
         labels, many = _labels(where, row, columns, fields.separator)
         document = Document(_identifier(where, row, fields), text, labels)
-        yield where, _split(where, row, fields, split), document, many
+        yield where, split_of(where, row, fields, split), document, many
 
 
 def _identifier(where: str, row: Mapping[str, Any], fields: Fields) -> str:
@@ -183,7 +188,12 @@ def _require(where: str, row: Mapping[str, Any], field: str | None) -> None:
         raise DataError(message)
 
 
-def _split(where: str, row: Mapping[str, Any], fields: Fields, split: str | None) -> str:
+def split_of(where: str, row: Mapping[str, Any], fields: Fields, split: str | None) -> str:
+    """Say which split a row belongs to: the given one, what its field says, or train.
+
+    Raises:
+        DataError: The field says something else.
+    """
     if split is not None:
         return split
     _require(where, row, fields.split)
@@ -197,7 +207,12 @@ def _split(where: str, row: Mapping[str, Any], fields: Fields, split: str | None
     return SPLIT_NAMES[str(name).lower()]
 
 
-def _text(where: str, row: Mapping[str, Any], field: str | None) -> tuple[str, ...]:
+def text_of(where: str, row: Mapping[str, Any], field: str | None) -> tuple[str, ...]:
+    """Give a row's text, paragraph by paragraph.
+
+    Raises:
+        DataError: There is none, or it is no text.
+    """
     names = [field] if field else [name for name in TEXT_FIELDS if name in row]
     if not names or names[0] not in row:
         wanted = f"field {field!r}" if field else "text field"
@@ -295,8 +310,12 @@ def _label_value(
     raise DataError(message)
 
 
-def _rows(file: Path) -> Iterator[Row]:
-    """Yield every row with the place it stands at."""
+def rows(file: Path) -> Iterator[Row]:
+    """Yield every row of a table with the place it stands at.
+
+    Raises:
+        DataError: The file is no table of a known kind, or damaged.
+    """
     kind = file.suffix.lower()
     try:
         with file.open("rb"):

@@ -43,7 +43,7 @@ def build_model(
     built = _classifier(settings, tokenizer, labels, kind)
     with torch.random.fork_rng():
         torch.manual_seed(settings.training.seed)
-        from_random = built.card.make is not None
+        from_random = backbones.starts_at_random(built.card, settings.backbone)
         model = lora.apply(built.model, settings.adapter, from_random=from_random)
     return model, built
 
@@ -74,7 +74,7 @@ def save_model(
     """
     if hasattr(model, "peft_config"):
         model.save_pretrained(folder / "adapter")
-        if card.make is None:
+        if not backbones.starts_at_random(card, settings.backbone):
             store.write_json(folder / BASE, backbones.identity(card, settings.backbone))
             return
         with torch.no_grad():

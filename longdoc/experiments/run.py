@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from longdoc import predictions
+from longdoc import environment, predictions
 from longdoc.adapters import lora
 from longdoc.backbones import build as backbones
 from longdoc.backbones.catalog import BackboneCard
@@ -23,7 +23,7 @@ from longdoc.documents import catalog
 from longdoc.documents.archives import cache_folder
 from longdoc.documents.document import Corpus
 from longdoc.errors import RunError
-from longdoc.experiments import environment, evaluate, store
+from longdoc.experiments import evaluate, store
 from longdoc.experiments import model as models
 from longdoc.experiments.settings import Settings
 from longdoc.kernels.allocator import keep_freed_memory
@@ -326,7 +326,8 @@ def _train(job: Job) -> Trained:
         split: trainer.Split(split, corpus.kind, encoded[split], corpus.truth(corpus.splits[split]))
         for split in ("train", "validation")
     }
-    before, from_random = _elapsed(job.folder), built.card.make is not None
+    before = _elapsed(job.folder)
+    from_random = backbones.starts_at_random(built.card, settings.backbone)
     rate = models.peak_rate(settings, from_random=from_random)
     with cost.measured() as fitting:
         fitted = trainer.fit(

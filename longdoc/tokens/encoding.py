@@ -33,7 +33,8 @@ class TokenSettings:
     vocabulary: int = chosen(
         8192, "a quarter of GPT-2's would fill a backbone of 3 million parameters", unit="entries"
     )
-    """Entries of the tokenizer that small backbones get, trained on the training split alone."""
+    """Entries of the tokenizer that a small backbone gets which starts at random, trained on the
+    training split alone; other backbones have their own."""
 
     def __post_init__(self) -> None:
         require(self.max_tokens >= 3, "tokens.max_tokens", "at least 3", self.max_tokens)

@@ -21,9 +21,6 @@ from transformers import (
     EarlyStoppingCallback,
     EvalPrediction,
     PreTrainedModel,
-    PrinterCallback,
-    ProgressCallback,
-    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -39,6 +36,7 @@ from longdoc.tokens.encoding import Encoded
 from longdoc.training import checkpoint, objective
 from longdoc.training.progress import Progress, silent
 from longdoc.training.settings import TrainingSettings, check, uses_bfloat16
+from longdoc.training.whole import WholeCheckpointTrainer, newest_whole, wait_for_all
 
 LOGGING_STEPS = 10
 
@@ -71,7 +69,7 @@ class Fitted:
     steps: int
 
 
-class _DocumentTrainer(Trainer):
+class _DocumentTrainer(WholeCheckpointTrainer):
     batches: EpochBatches
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -81,25 +79,6 @@ class _DocumentTrainer(Trainer):
             batch_sampler=self.batches,
             collate_fn=self.data_collator,
         )
-
-    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Leave Mamba's A and D without weight decay as well (gu2023mamba, authors' code)."""
-        names = super().get_decay_parameter_names(model)
-        return [name for name in names if not name.endswith(("A_log", ".D"))]
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Save, mark as complete, and only then remove what came before."""
-        run = Path(str(self.args.output_dir))
-        saved = run / f"checkpoint-{self.state.global_step}"
-        if self.args.should_save:
-            checkpoint.unmark(saved)
-        super()._save_checkpoint(model, trial)
-        _wait_for_all(self.args)
-        if not self.args.should_save:
-            return
-        checkpoint.mark_complete(saved)
-        best = self.state.best_model_checkpoint
-        checkpoint.keep_only(run, saved, Path(best) if best else None)
 
 
 class _Watch(TrainerCallback):
@@ -191,8 +170,6 @@ def fit(
         callbacks=[watch, *([stop] if stop else [])],
     )
     trainer.batches = batches
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
     before = _checkpoint_to_resume(arguments, settings)
     torch.manual_seed(settings.seed)
     trainer.train(resume_from_checkpoint=str(before) if before else None)
@@ -201,23 +178,14 @@ def fit(
 
 def _checkpoint_to_resume(arguments: TrainingArguments, settings: TrainingSettings) -> Path | None:
     """Find the newest whole checkpoint; one that had ended training early is not trained on."""
-    folder = Path(str(arguments.output_dir))
-    if arguments.process_index == 0:
-        checkpoint.remove_incomplete(folder)
-    _wait_for_all(arguments)
-    before = checkpoint.newest(folder)
+    before = newest_whole(arguments)
     if before is not None:
         if arguments.process_index == 0:
             checkpoint.settle_in(before)
-        _wait_for_all(arguments)
+        wait_for_all(arguments)
         ended = checkpoint.stopped_early(before, settings.patience)
         arguments.num_train_epochs = ended or arguments.num_train_epochs
     return before
-
-
-def _wait_for_all(arguments: TrainingArguments) -> None:
-    if arguments.world_size > 1:
-        torch.distributed.barrier()
 
 
 def _finish(trainer: _DocumentTrainer, batches: EpochBatches) -> Fitted:

@@ -7,7 +7,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from longdoc.experiments import environment, run, store
+from longdoc import environment
+from longdoc.experiments import run, store
 from longdoc.experiments.settings import Settings
 from longdoc.settings import build
 

@@ -47,7 +47,7 @@ def version(package: str) -> str:
 
 def commit() -> str | None:
     """Give the commit of the checkout longdoc runs from, if it is one, with + for local changes."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[1]
     if not (root / ".git").exists():
         return None
     try:

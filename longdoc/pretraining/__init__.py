@@ -1,0 +1,1 @@
+"""Raw text to a language model, on which classifiers are built."""

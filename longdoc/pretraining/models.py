@@ -1,0 +1,155 @@
+"""A backbone with its language-model head, whose loss needs no logits of all tokens.
+
+Letters: ``b`` pieces, ``l`` tokens, ``p`` predicted tokens, ``d`` hidden width, ``v`` vocabulary.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    BertForMaskedLM,
+    GPTNeoForCausalLM,
+    LlamaForCausalLM,
+    MambaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.modeling_outputs import MaskedLMOutput
+
+from longdoc.backbones import build
+from longdoc.backbones.catalog import BackboneCard
+from longdoc.backbones.gpt_neo import use_block_attention
+from longdoc.backbones.linear import use_fast_linears
+from longdoc.backbones.mamba import use_modular_mixers
+from longdoc.pretraining.batches import IGNORED
+from longdoc.pretraining.objective import linear_cross_entropy
+
+PACKS = ("mamba", "gpt_neo")
+"""Families that read pieces laid one after the other."""
+
+
+class PredictsTokens:
+    """The forward pass of every language model here; mixed into transformers' own class."""
+
+    accepts_loss_kwargs = False
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        **_: Any,
+    ) -> MaskedLMOutput:
+        """Predict tokens.
+
+        Args:
+            input_ids: Token numbers, shape ``(b, l)``.
+            attention_mask: 1 for real tokens, shape ``(b, l)``; or where pieces start that lie one
+                after the other, shape ``(pieces + 1,)`` (then ``b = 1``).
+            labels: What is predicted at each token, shape ``(b, l)``; -100 where nothing is.
+
+        Returns:
+            ``loss``, the mean over the predicted tokens, and ``hidden_states``: what the output
+            embeddings are multiplied with, shape ``(p, d)``.
+        """
+        states = self.predicting_states(input_ids, attention_mask, labels)
+        outputs: Any = self.get_output_embeddings()  # type: ignore[attr-defined]
+        aims = labels[labels != IGNORED]
+        loss = linear_cross_entropy(states, outputs.weight, aims, outputs.bias)
+        return MaskedLMOutput(loss=loss, hidden_states=(states,))
+
+    def predicting_states(self, input_ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
+        """Give the states at the predicted tokens, shape ``(p, d)``."""
+        backbone = getattr(self, self.base_model_prefix)  # type: ignore[attr-defined]
+        options = {} if isinstance(self, BertForMaskedLM) else {"use_cache": False}
+        outputs = backbone(input_ids=input_ids, attention_mask=mask, return_dict=True, **options)
+        states: Tensor = outputs.last_hidden_state[labels != IGNORED]
+        if isinstance(self, BertForMaskedLM):
+            states = self.cls.predictions.transform(states)
+        return states
+
+
+class MambaPredictsNext(PredictsTokens, MambaForCausalLM):
+    """Mamba with its next-token head."""
+
+
+class GPTNeoPredictsNext(PredictsTokens, GPTNeoForCausalLM):
+    """GPT-Neo with its next-token head."""
+
+
+class LlamaPredictsNext(PredictsTokens, LlamaForCausalLM):
+    """Llama with its next-token head."""
+
+
+class BertPredictsMasked(PredictsTokens, BertForMaskedLM):
+    """BERT with its masked-token head."""
+
+
+MODELS: Mapping[str, Any] = {
+    "mamba": MambaPredictsNext,
+    "gpt_neo": GPTNeoPredictsNext,
+    "llama": LlamaPredictsNext,
+    "bert": BertPredictsMasked,
+}
+PLAIN: Mapping[str, Any] = {
+    "mamba": MambaForCausalLM,
+    "gpt_neo": GPTNeoForCausalLM,
+    "llama": LlamaForCausalLM,
+    "bert": BertForMaskedLM,
+}
+"""transformers' own classes, as which models are saved."""
+
+
+def make(
+    card: BackboneCard,
+    settings: build.BackboneSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+) -> PreTrainedModel:
+    """Make a language model with the backbone's weights, or with random ones.
+
+    Args:
+        card: The backbone.
+        settings: Whether its weights are used, and which revision.
+        tokenizer: Its tokenizer.
+        seed: Of weights that start at random.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model: PreTrainedModel = build.weights(MODELS[card.family], card, settings, len(tokenizer))
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.config.eos_token_id = tokenizer.eos_token_id
+    model.config.bos_token_id = tokenizer.eos_token_id
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return prepared(model)
+
+
+def prepared(model: PreTrainedModel) -> PreTrainedModel:
+    """Let a model run on longdoc's kernels."""
+    faster: nn.Module = use_fast_linears(use_block_attention(use_modular_mixers(model)))
+    assert isinstance(faster, PreTrainedModel)
+    return faster
+
+
+def save(model: PreTrainedModel, folder: Path, kind: torch.dtype) -> None:
+    """Save a model as transformers' own class would.
+
+    Args:
+        model: One of ``MODELS``.
+        folder: Where to.
+        kind: Number format of the weights.
+    """
+    plain = PLAIN[model.config.model_type](model.config)
+    plain.load_state_dict(model.state_dict())
+    plain.tie_weights()
+    plain.to(kind).save_pretrained(folder)
+
+
+def load(folder: Path, family: str) -> PreTrainedModel:
+    """Load a saved model, weights in float32."""
+    model = MODELS[family].from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+    return prepared(model)

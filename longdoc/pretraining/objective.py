@@ -1,0 +1,91 @@
+"""Hidden states to the loss of a language model, without the logits of all tokens at once.
+
+Letters: ``p`` predicted tokens, ``d`` hidden width, ``v`` entries of the vocabulary.
+
+8,192 tokens and 50,000 entries would be 1.6 GB of logits, and as much for their gradient. Here the
+logits of a few rows are made, turned into their gradient at once, and used up.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+ROWS = 256
+"""Rows at a time; with 8,192 entries their logits stay in the second-level cache."""
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor
+    ) -> Tensor:
+        kind = hidden.dtype
+        if torch.is_autocast_enabled(hidden.device.type):
+            kind = torch.get_autocast_dtype(hidden.device.type)
+        narrow = weight.to(kind)
+        wanted = any(ctx.needs_input_grad[:3])
+        to_hidden = torch.empty_like(hidden) if wanted else None
+        to_weight = torch.zeros_like(weight) if wanted else None
+        to_bias = torch.zeros_like(bias) if wanted and bias is not None else None
+        total = torch.zeros((), dtype=torch.float64, device=hidden.device)
+        with torch.autocast(hidden.device.type, enabled=False):
+            for part in torch.arange(len(hidden)).split(ROWS):
+                rows = slice(int(part[0]), int(part[-1]) + 1)
+                given = hidden[rows].to(kind)
+                logits = (given @ narrow.t()).to(_wide(kind))
+                if bias is not None:
+                    logits += bias
+                largest = torch.logsumexp(logits, dim=1, keepdim=True)
+                aims = targets[rows, None]
+                total += (largest - logits.gather(1, aims)).sum()
+                if to_hidden is None or to_weight is None:
+                    continue
+                share = logits.sub_(largest).exp_()
+                share.scatter_add_(1, aims, torch.full_like(aims, -1, dtype=share.dtype))
+                share /= len(hidden)
+                if to_bias is not None:
+                    to_bias += share.sum(0)
+                share = share.to(kind)
+                to_hidden[rows] = share @ narrow
+                to_weight += share.t() @ given
+        ctx.save_for_backward(to_hidden, to_weight, to_bias)
+        return (total / len(hidden)).to(_wide(kind))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return (*(None if part is None else part * gradient for part in ctx.saved_tensors), None)
+
+
+def _wide(kind: torch.dtype) -> torch.dtype:
+    return torch.float64 if kind == torch.float64 else torch.float32
+
+
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """Give the mean cross entropy of ``hidden @ weight.T + bias``; matrices follow autocast.
+
+    Args:
+        hidden: States at the predicted tokens, shape ``(p, d)``, at least one.
+        weight: Output embeddings, shape ``(v, d)``.
+        targets: Token numbers, shape ``(p,)``, in ``0..v-1``.
+        bias: Shape ``(v,)``.
+
+    Returns:
+        A scalar in float32 (float64 for float64 states).
+
+    Raises:
+        ValueError: No token is predicted.
+
+    Example:
+        >>> linear_cross_entropy(torch.zeros(2, 3), torch.ones(4, 3), torch.tensor([0, 3])).exp()
+        tensor(4.)
+    """
+    if not len(hidden):
+        message = "no token to predict: targets are empty"
+        raise ValueError(message)
+    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, bias, targets)  # type: ignore[no-untyped-call]
+    return loss

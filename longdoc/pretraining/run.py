@@ -1,0 +1,334 @@
+"""One pretraining, from texts to a folder that every command takes as a backbone's name."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from longdoc import environment
+from longdoc.backbones import build
+from longdoc.backbones.catalog import BackboneCard
+from longdoc.documents.document import SPLITS
+from longdoc.errors import DataError, RunError, SettingsError
+from longdoc.kernels.allocator import keep_freed_memory
+from longdoc.metrics import cost
+from longdoc.pretraining import batches, card, learner, models, ngram, perplexity, stream, texts
+from longdoc.pretraining.batches import Marks
+from longdoc.pretraining.settings import PretrainingSettings
+from longdoc.pretraining.stream import Stream
+from longdoc.settings import to_mapping
+from longdoc.tokens import tokenizers
+from longdoc.training.progress import Progress, silent
+
+TOKENIZER_CHARACTERS = 30_000_000
+"""Of each source, about so many characters train the tokenizer, so that none drowns the others."""
+CURVE_TOKENS = 40_000
+"""Held-out tokens of each source that are measured on the way."""
+RECORD = "pretraining.json"
+CAUSAL_PIECE, MASKED_PIECE = 2048, 512
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained and measured.
+
+    Attributes:
+        sources: Of which texts are learnt.
+        measured: Of which held-out texts are measured only; they come behind in ``stream``.
+        folder: The pretraining's, while it is at work.
+    """
+
+    settings: PretrainingSettings
+    backbone: BackboneCard
+    tokenizer: PreTrainedTokenizerBase
+    sources: list[texts.Source]
+    measured: list[texts.Source]
+    stream: Stream
+    folder: Path
+
+    @property
+    def piece(self) -> int:
+        """Give the tokens of a piece, special ones left out."""
+        default = CAUSAL_PIECE if self.backbone.causal else MASKED_PIECE
+        return (self.settings.learning.piece_tokens or default) - 2 * (not self.backbone.causal)
+
+    def steps(self, documents: NDArray[np.int64], seed: int | None) -> Any:
+        """Give the steps that read these documents; with a seed, pieces in a drawn order."""
+        learning, causal = self.settings.learning, self.backbone.causal
+        pieces = batches.cut(self.stream, documents, self.piece, causal=causal)
+        if seed is not None:
+            generator = np.random.default_rng([seed, 1])
+            pieces = pieces.take(generator.permutation(len(pieces)))
+        if self.backbone.family in models.PACKS:
+            return batches.NextToken(self.stream, pieces, learning.step_tokens)
+        marks = _marks(self.tokenizer, causal=causal)
+        number = seed or 0
+        if causal:
+            return batches.PaddedNextToken(self.stream, pieces, learning.step_tokens, marks, number)
+        return batches.MaskedToken(
+            self.stream, pieces, learning.step_tokens, marks,
+            share=learning.mask_share, seed=number,
+        )  # fmt: skip
+
+    def held_out(
+        self, split: str, tokens: int, sources: list[texts.Source]
+    ) -> Iterator[tuple[str, NDArray[np.int64]]]:
+        """Give the documents of a held-out split that are measured, source by source."""
+        for number, source in enumerate(sources):
+            documents = perplexity.held_out(self.stream, split, number, tokens)
+            if len(documents):
+                yield Path(source.name).name, documents
+
+
+def execute(
+    settings: PretrainingSettings,
+    output: str | Path,
+    *,
+    command: str = "",
+    progress: Progress = silent,
+) -> Path:
+    """Pretrain a backbone, or go on with one that was interrupted.
+
+    Args:
+        settings: Everything.
+        output: The folder that is made: weights, configuration and tokenizer as transformers saves
+            them, a card (README.md) and ``pretraining.json``.
+        command: What the card says it was made by.
+        progress: Told how far it is.
+
+    Returns:
+        The folder.
+
+    Raises:
+        LongdocError: Texts, settings, or a part that is missing; or the folder holds another
+            pretraining.
+    """
+    final = Path(output)
+    partial = final.with_name(f".{final.name}.partial")
+    if final.exists():
+        _check_same(settings, final)
+        return final
+    keep_freed_memory()
+    partial.mkdir(parents=True, exist_ok=True)
+    _keep_settings(settings, partial)
+    progress(0.0, "reading texts")
+    job = _job(settings, partial, progress)
+    record = _learn(job, lambda share, message: progress(0.05 + 0.85 * share, message))
+    record |= _measure(job, lambda share, message: progress(0.9 + 0.1 * share, message))
+    _write(job, record, command)
+    _settle(partial, final)
+    return final
+
+
+def _check_same(settings: PretrainingSettings, final: Path) -> None:
+    file = final / RECORD
+    made = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if made.get("settings") != to_mapping(settings):
+        message = f"{final} is there and holds something else; name another --output"
+        raise RunError(message)
+
+
+def _keep_settings(settings: PretrainingSettings, partial: Path) -> None:
+    """Note what is at work here; another pretraining's leftovers are not gone on with."""
+    file = partial / "settings.json"
+    text = json.dumps(to_mapping(settings), indent=1)
+    if file.exists() and file.read_text(encoding="utf-8") != text:
+        message = (
+            f"{partial} holds an unfinished pretraining with other settings; "
+            f"remove it, or name another --output"
+        )
+        raise RunError(message)
+    file.write_text(text, encoding="utf-8")
+
+
+def _job(settings: PretrainingSettings, partial: Path, progress: Progress) -> Job:
+    backbone = build.resolve(settings.backbone)
+    sources = [texts.open_source(name, settings.texts) for name in settings.texts.sources]
+    measured = [texts.open_source(name, settings.texts) for name in settings.texts.also_measure]
+    tokenizer = _tokenizer(settings, backbone, sources, partial, progress)
+    _marks(tokenizer, causal=backbone.causal)
+    end = tokenizer.eos_token_id if backbone.causal else None
+    tokens = stream.write(
+        [*sources, *measured], tokenizer, partial / "stream", end,
+        lambda share, message: progress(0.05 * share, message),
+    )  # fmt: skip
+    return Job(settings, backbone, tokenizer, sources, measured, tokens, partial)
+
+
+def _tokenizer(
+    settings: PretrainingSettings,
+    backbone: BackboneCard,
+    sources: list[texts.Source],
+    partial: Path,
+    progress: Progress,
+) -> PreTrainedTokenizerBase:
+    """Give the backbone's tokenizer: its own, one that is named, or one trained on the texts."""
+    kept = partial / "tokenizer"
+    if kept.exists():
+        return AutoTokenizer.from_pretrained(kept)
+    if settings.texts.tokenizer and settings.backbone.pretrained:
+        message = (
+            "texts.tokenizer goes with backbone.pretrained false: weights keep their tokenizer"
+        )
+        raise SettingsError(message)
+
+    def train() -> PreTrainedTokenizerBase:
+        progress(0.0, "training the tokenizer")
+        drawn = texts.sample(sources, TOKENIZER_CHARACTERS)
+        return tokenizers.train(drawn, settings.texts.vocabulary)
+
+    tokenizer: PreTrainedTokenizerBase
+    if settings.texts.tokenizer:
+        tokenizer = AutoTokenizer.from_pretrained(settings.texts.tokenizer)
+    else:
+        tokenizer = build.load_tokenizer(backbone, settings.backbone, train)
+    unfinished = partial / "tokenizer.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    tokenizer.save_pretrained(unfinished)
+    unfinished.rename(kept)
+    return AutoTokenizer.from_pretrained(kept)
+
+
+def _marks(tokenizer: PreTrainedTokenizerBase, *, causal: bool) -> Marks:
+    names = ("eos_token_id",) if causal else ("cls_token_id", "sep_token_id", "mask_token_id")
+    found = {name: getattr(tokenizer, name) for name in (*names, "pad_token_id")}
+    for name, number in found.items():
+        if number is None:
+            message = f"the tokenizer has no {name.removesuffix('_id')}"
+            raise SettingsError(message)
+    if causal:
+        return Marks(found["pad_token_id"], len(tokenizer))
+    cls, sep, mask = (found[name] for name in names)
+    return Marks(found["pad_token_id"], len(tokenizer), cls, sep, mask)
+
+
+def _learn(job: Job, progress: Progress) -> dict[str, Any]:
+    """Train, and give what is to be recorded of it; weights stand in ``learnt`` then."""
+    kept = job.folder / "learnt.json"
+    if kept.exists():
+        return json.loads(kept.read_text(encoding="utf-8"))
+    settings, seed = job.settings, job.settings.learning.seed
+    passes = settings.texts.passes or (1.0,) * len(job.sources)
+    documents = batches.drawn(job.stream, passes, np.random.default_rng([seed, 0]))
+    steps = job.steps(documents, seed)
+    if not len(steps):
+        message = "the sources have no training text"
+        raise DataError(message)
+    model = models.make(job.backbone, settings.backbone, job.tokenizer, seed)
+    held_out = {
+        name: job.steps(found, None)
+        for name, found in job.held_out("validation", CURVE_TOKENS, job.sources)
+    }
+    before = _elapsed(job.folder)
+    with cost.measured() as spent:
+        history = learner.learn(
+            model, steps, held_out, settings.learning, job.folder / "checkpoints",
+            _clocked(progress, job.folder, before),
+        )  # fmt: skip
+    models.save(model, job.folder / "learnt", getattr(torch, settings.learning.saved_as))
+    lengths = job.stream.lengths()
+    record = {
+        "tokens": int(lengths[documents].sum()),
+        "tokens_by_source": {
+            source.name: int(lengths[documents[job.stream.source[documents] == number]].sum())
+            for number, source in enumerate(job.sources)
+        },
+        "steps": len(steps),
+        "seconds": before + spent.seconds,
+        "peak_bytes": spent.peak_bytes,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "history": history,
+    }
+    kept.write_text(json.dumps(record), encoding="utf-8")
+    return record
+
+
+def _elapsed(folder: Path) -> float:
+    file = folder / "elapsed.json"
+    return float(json.loads(file.read_text())["seconds"]) if file.exists() else 0.0
+
+
+def _clocked(progress: Progress, folder: Path, before: float) -> Progress:
+    """Note now and then how long it has taken, so that an interrupted training adds up."""
+    start = last = time.monotonic()
+
+    def tell(share: float, message: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > 5:
+            last = time.monotonic()
+            text = json.dumps({"seconds": before + last - start})
+            (folder / "elapsed.json").write_text(text, encoding="utf-8")
+        progress(share, message)
+
+    return tell
+
+
+def _measure(job: Job, progress: Progress) -> dict[str, Any]:
+    """Measure the saved weights on test documents, beside unigram and n-gram of the same tokens."""
+    seed = job.settings.learning.seed
+    passes = job.settings.texts.passes or (1.0,) * len(job.sources)
+    documents = np.unique(batches.drawn(job.stream, passes, np.random.default_rng([seed, 0])))
+    read = [job.stream.document(number) for number in documents]
+    vocabulary = len(job.tokenizer)
+    progress(0.1, "counting n-grams")
+    alone = ngram.unigram(np.concatenate(read), vocabulary)
+    counted = [ngram.KneserNey(read, vocabulary, order) for order in ngram.ORDERS]
+    model: PreTrainedModel = models.load(job.folder / "learnt", job.backbone.family)
+    found: dict[str, Any] = {}
+    known = [*job.sources, *job.measured]
+    for name, held_out in job.held_out("test", job.settings.texts.measured_tokens, known):
+        progress(0.6, f"measuring {name}")
+        ids = [job.stream.document(number) for number in held_out]
+        behind = [part for part in ids if len(part) > 1]
+        measured = perplexity.measure(model, job.steps(held_out, None))
+        single = np.concatenate([alone[part[1:]] for part in behind])
+        size = int(job.stream.size[held_out].sum())
+        found[name] = {
+            "documents": len(held_out),
+            "tokens": measured.tokens,
+            "perplexity": measured.perplexity,
+            "unigram": float(np.exp(-single.mean())),
+            "ngrams": {str(grams.order): grams.perplexity(behind) for grams in counted},
+            "bits_per_byte": measured.nats / np.log(2) * sum(map(len, ids)) / size,
+        }
+    return {"measured": found}
+
+
+def _write(job: Job, record: dict[str, Any], command: str) -> None:
+    """Write the card and the record beside the weights."""
+    whole = {
+        "settings": to_mapping(job.settings),
+        "command": command,
+        "licence": job.backbone.licence,
+        "machine": environment.processor(),
+        "longdoc": environment.version("longdoc"),
+        "commit": environment.commit(),
+        "texts": {
+            source.name: {"digest": source.digest, **source.notes}
+            for source in [*job.sources, *job.measured]
+        },
+        "splits": {split: len(job.stream.documents(split)) for split in SPLITS},
+        **record,
+    }
+    learnt = job.folder / "learnt"
+    job.tokenizer.save_pretrained(learnt)
+    weights = learnt / "model.safetensors"
+    whole["sha256"] = build.digest(weights)
+    whole["dtype"] = str(next(iter(load_file(weights).values())).dtype).removeprefix("torch.")
+    whole["bytes"] = weights.stat().st_size
+    (learnt / RECORD).write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    (learnt / "README.md").write_text(card.render(job.backbone, whole), encoding="utf-8")
+
+
+def _settle(partial: Path, final: Path) -> None:
+    (partial / "learnt").rename(final)
+    shutil.rmtree(partial)
