@@ -4,10 +4,9 @@ A folder that has its name is complete. While a run is at work its folder has a 
 ends in ``.partial``; the same run started again goes on in it.
 """
 
-import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,6 @@ from longdoc.experiments.settings import Settings
 from longdoc.predictions import Predictions
 from longdoc.settings import build
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-LOCK = "at-work.lock"
 FILES = ("settings.json", "environment.json", "data.json", "metrics.json", "timings.json")
 
 
@@ -91,23 +84,6 @@ def settle(folder: Path) -> None:
             os.fsync(number)
         finally:
             os.close(number)
-
-
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keep a second process from working on the same run (where the system has file locks).
-
-    Raises:
-        RunError: Another process is at work in the folder.
-    """
-    with (folder / LOCK).open("a") as stream:
-        if fcntl is not None:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                message = f"another process is at work on {folder}; wait for it, or end it"
-                raise RunError(message) from error
-        yield
 
 
 def load(folder: str | Path) -> Run:

@@ -27,8 +27,7 @@ def render(backbone: BackboneCard, record: Mapping[str, Any]) -> str:
 
 
 def _head(backbone: BackboneCard, record: Mapping[str, Any]) -> str:
-    settings = record["settings"]
-    start = "its weights" if settings["backbone"]["pretrained"] else "random weights"
+    start = "random weights" if record["from_random_weights"] else "its weights"
     task = "the next token" if backbone.causal else "masked tokens"
     source = lookup(backbone.reference).short() if backbone.reference else backbone.name
     return (

@@ -27,6 +27,7 @@ from longdoc.pretraining.settings import PretrainingSettings
 from longdoc.pretraining.stream import Stream
 from longdoc.settings import to_mapping
 from longdoc.tokens import tokenizers
+from longdoc.training import alone
 from longdoc.training.progress import Progress, silent
 
 TOKENIZER_CHARACTERS = 30_000_000
@@ -119,13 +120,15 @@ def execute(
         return final
     keep_freed_memory()
     partial.mkdir(parents=True, exist_ok=True)
-    _keep_settings(settings, partial)
-    progress(0.0, "reading texts")
-    job = _job(settings, partial, progress)
-    record = _learn(job, lambda share, message: progress(0.05 + 0.85 * share, message))
-    record |= _measure(job, lambda share, message: progress(0.9 + 0.1 * share, message))
-    _write(job, record, command)
-    _settle(partial, final)
+    with alone.alone_in(partial):
+        _keep_settings(settings, partial)
+        progress(0.0, "reading texts")
+        job = _job(settings, partial, progress)
+        record = _learn(job, lambda share, message: progress(0.05 + 0.85 * share, message))
+        record |= _measure(job, lambda share, message: progress(0.9 + 0.1 * share, message))
+        _write(job, record, command)
+        (partial / "learnt").rename(final)
+    shutil.rmtree(partial)
     return final
 
 
@@ -175,9 +178,10 @@ def _tokenizer(
     kept = partial / "tokenizer"
     if kept.exists():
         return AutoTokenizer.from_pretrained(kept)
-    if settings.texts.tokenizer and settings.backbone.pretrained:
+    if settings.texts.tokenizer and not build.starts_at_random(backbone, settings.backbone):
         message = (
-            "texts.tokenizer goes with backbone.pretrained false: weights keep their tokenizer"
+            f"texts.tokenizer must be left out: {backbone.name} has weights, which go with their "
+            f"own tokenizer; with backbone.pretrained false it starts at random"
         )
         raise SettingsError(message)
 
@@ -309,6 +313,7 @@ def _write(job: Job, record: dict[str, Any], command: str) -> None:
         "settings": to_mapping(job.settings),
         "command": command,
         "licence": job.backbone.licence,
+        "from_random_weights": build.starts_at_random(job.backbone, job.settings.backbone),
         "machine": environment.processor(),
         "longdoc": environment.version("longdoc"),
         "commit": environment.commit(),
@@ -327,8 +332,3 @@ def _write(job: Job, record: dict[str, Any], command: str) -> None:
     whole["bytes"] = weights.stat().st_size
     (learnt / RECORD).write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     (learnt / "README.md").write_text(card.render(job.backbone, whole), encoding="utf-8")
-
-
-def _settle(partial: Path, final: Path) -> None:
-    (partial / "learnt").rename(final)
-    shutil.rmtree(partial)
