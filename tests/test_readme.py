@@ -14,7 +14,7 @@ from tests.conftest import ROOT, run_command
 LEFT_OUT = {
     "git clone": "needs the repository's address",
     "make": "would install and run everything again; CI runs it",
-    "source": "changes the shell",
+    "source .venv": "changes the shell",
     "my.jsonl": "stands for the reader's own file",
     "pip install": "needs the package index",
 }

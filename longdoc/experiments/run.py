@@ -33,8 +33,8 @@ from longdoc.settings import to_mapping
 from longdoc.tokens import tokenizers
 from longdoc.tokens.batches import Collate
 from longdoc.tokens.encoding import Encoded, encode
-from longdoc.training import alone, trainer
 from longdoc.training import settings as training
+from longdoc.training import trainer
 from longdoc.training.predict import score_documents
 from longdoc.training.progress import Progress, silent
 
@@ -98,7 +98,7 @@ def execute(
     if settings.baseline.name != "none" and not is_main_process():
         return final
     partial.mkdir(parents=True, exist_ok=True)
-    with alone.alone_in(partial) if is_main_process() else contextlib.nullcontext():
+    with store.alone_in(partial) if is_main_process() else contextlib.nullcontext():
         if not store.holds_everything(partial):
             system = _baseline if settings.baseline.name != "none" else _backbone
             outcome = system(settings, corpus, partial, progress)
@@ -112,7 +112,7 @@ def execute(
 def _finish(partial: Path, final: Path) -> None:
     """Give a run that has everything its name; what only resuming needs goes first."""
     shutil.rmtree(partial / "checkpoints", ignore_errors=True)
-    for name in ("elapsed.json", "trained.json", alone.LOCK):
+    for name in ("elapsed.json", "trained.json", store.LOCK):
         (partial / name).unlink(missing_ok=True)
     store.settle(partial)
     partial.rename(final)

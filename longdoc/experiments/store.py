@@ -16,6 +16,8 @@ from longdoc.errors import RunError
 from longdoc.experiments.settings import Settings
 from longdoc.predictions import Predictions
 from longdoc.settings import build
+from longdoc.training.alone import LOCK as LOCK
+from longdoc.training.alone import alone_in as alone_in
 
 FILES = ("settings.json", "environment.json", "data.json", "metrics.json", "timings.json")
 

@@ -4,9 +4,10 @@ from markupsafe import Markup
 
 from longdoc.experiments import explain
 from longdoc.experiments.compare import Comparison
+from longdoc.experiments.settings import Settings
 from longdoc.experiments.store import Run
 from longdoc.report import html
-from longdoc.settings import to_mapping
+from longdoc.settings import to_mapping, walk
 
 TITLE = "Settings"
 QUESTION = "What exactly was done, and who says it should be done so?"
@@ -22,7 +23,7 @@ def _given(run: Run, name: str) -> str:
 def render(comparison: Comparison) -> Markup:
     """Give the settings in which systems differ, and all of them with their sources."""
     firsts = [system.runs[0] for system in comparison.systems]
-    settings = [s for s in explain.every_setting() if not s.name.startswith("plan.")]
+    settings = list(walk(Settings))
     differing = [s for s in settings if len({_given(run, s.name) for run in firsts}) > 1]
     body = Markup("")
     if differing:
