@@ -5,6 +5,7 @@ member larger than ``LARGEST_MEMBER`` is read.
 """
 
 import hashlib
+import json
 import lzma
 import os
 import tarfile
@@ -12,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from longdoc.documents.document import Card
 from longdoc.errors import DataError
@@ -147,3 +149,20 @@ def checksum(files: Iterable[tuple[str, bytes]]) -> str:
     """
     lines = sorted(f"{PurePosixPath(n).name} {hashlib.sha256(c).hexdigest()}" for n, c in files)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def json_object(name: str, content: bytes) -> dict[str, Any]:
+    """Read a member that holds one JSON object.
+
+    Raises:
+        DataError: It holds something else.
+    """
+    try:
+        record = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        message = f"{name}: not a JSON file: {error}"
+        raise DataError(message) from error
+    if not isinstance(record, dict):
+        message = f"{name}: expected one JSON object"
+        raise DataError(message)
+    return record

@@ -1,10 +1,9 @@
 """ECHR-ACL2019: judgments of the European Court of Human Rights, one JSON file a judgment."""
 
-import json
 from pathlib import PurePosixPath
 from typing import Any
 
-from longdoc.documents.archives import checksum, locate, members
+from longdoc.documents.archives import checksum, json_object, locate, members
 from longdoc.documents.document import Card, Corpus, Document, Kind, make_corpus
 from longdoc.errors import DataError
 
@@ -60,14 +59,7 @@ def _is_judgment(name: str) -> bool:
 
 
 def _document(name: str, content: bytes, task: str) -> Document:
-    try:
-        record = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        message = f"{name}: not a JSON file: {error}"
-        raise DataError(message) from error
-    if not isinstance(record, dict):
-        message = f"{name}: expected one JSON object"
-        raise DataError(message)
+    record = json_object(name, content)
     violated = _articles(name, record, "VIOLATED_ARTICLES")
     labels = violated
     if task == "violation":

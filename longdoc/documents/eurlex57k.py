@@ -1,11 +1,10 @@
 """EURLEX57K: laws of the European Union with EuroVoc concepts, one JSON file a law."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from longdoc.documents.archives import checksum, locate, members
+from longdoc.documents.archives import checksum, json_object, locate, members
 from longdoc.documents.document import Card, Corpus, Document, make_corpus
 from longdoc.errors import DataError
 
@@ -55,14 +54,7 @@ def _is_law(name: str) -> bool:
 
 
 def _document(name: str, content: bytes) -> Document:
-    try:
-        record = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        message = f"{name}: not a JSON file: {error}"
-        raise DataError(message) from error
-    if not isinstance(record, dict):
-        message = f"{name}: expected one JSON object"
-        raise DataError(message)
+    record = json_object(name, content)
     pure = PurePosixPath(name)
     texts = [text for field in TEXT_FIELDS for text in _texts(name, record, field)]
     identifier = f"{pure.parts[-2]}/{record.get('celex_id', pure.stem)}"

@@ -65,7 +65,7 @@ def value(setting: Setting) -> str:
         else f"{given:g}"
     )
     if isinstance(given, tuple):
-        text = ", ".join(map(str, given))
+        text = ", ".join(map(str, given)) or "none"
     unit = setting.origin.unit if setting.origin else ""
     return f"{text} {unit}".strip()
 

@@ -88,7 +88,8 @@ def _measured(backbone: BackboneCard, record: Mapping[str, Any]) -> str:
     if backbone.causal:
         lines.append(
             "Next token, saved weights, float32, pieces without what stands before them. The "
-            "n-gram models (interpolated Kneser-Ney) and the unigram know the same documents."
+            "n-gram models (interpolated Kneser-Ney) and the unigram know "
+            f"{record['counted_tokens']:,} tokens of the same training documents."
         )
     else:
         lines.append(

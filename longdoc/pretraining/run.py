@@ -34,6 +34,8 @@ TOKENIZER_CHARACTERS = 30_000_000
 """Of each source, about so many characters train the tokenizer, so that none drowns the others."""
 CURVE_TOKENS = 40_000
 """Held-out tokens of each source that are measured on the way."""
+COUNTED_TOKENS = 50_000_000
+"""Training tokens whose n-grams are counted at most: some eight bytes each, several times over."""
 RECORD = "pretraining.json"
 CAUSAL_PIECE, MASKED_PIECE = 2048, 512
 
@@ -281,6 +283,9 @@ def _measure(job: Job, progress: Progress) -> dict[str, Any]:
     seed = job.settings.learning.seed
     passes = job.settings.texts.passes or (1.0,) * len(job.sources)
     documents = np.unique(batches.drawn(job.stream, passes, np.random.default_rng([seed, 0])))
+    documents = np.random.default_rng(0).permutation(documents)  # of every source, if not all
+    lengths = np.cumsum(job.stream.lengths()[documents])
+    documents = documents[: int(np.searchsorted(lengths, COUNTED_TOKENS)) + 1]
     read = [job.stream.document(number) for number in documents]
     vocabulary = len(job.tokenizer)
     progress(0.1, "counting n-grams")
@@ -304,7 +309,7 @@ def _measure(job: Job, progress: Progress) -> dict[str, Any]:
             "ngrams": {str(grams.order): grams.perplexity(behind) for grams in counted},
             "bits_per_byte": measured.nats / np.log(2) * sum(map(len, ids)) / size,
         }
-    return {"measured": found}
+    return {"measured": found, "counted_tokens": sum(map(len, read))}
 
 
 def _write(job: Job, record: dict[str, Any], command: str) -> None:
