@@ -18,6 +18,8 @@ from torch.utils.data import Dataset
 from longdoc.pretraining.stream import Stream
 
 IGNORED = -100
+OPEN_STEPS = 16
+"""Steps that are filled at once, where pieces are packed."""
 POOL = 50
 """Steps whose pieces are sorted by length together, where pieces are padded."""
 MASKED, REPLACED = 0.8, 0.1
@@ -102,17 +104,26 @@ def drawn(
 
 
 def packed(pieces: Pieces, room: int) -> list[NDArray[np.int64]]:
-    """Lay pieces one after the other, as many as a step has room for; nothing is padded."""
-    steps: list[NDArray[np.int64]] = []
-    begin, used = 0, 0
+    """Lay pieces one after the other, as many as a step has room for; nothing is padded.
+
+    A piece goes into the first of a few open steps with room for it; where there is none, the
+    oldest is closed. Their order stays nearly the one given.
+    """
+    closed: list[list[int]] = []
+    opened: list[list[int]] = []
+    left: list[int] = []
     for number, size in enumerate(pieces.size.tolist()):
-        if used and used + size > room:
-            steps.append(np.arange(begin, number))
-            begin, used = number, 0
-        used += size
-    if used:
-        steps.append(np.arange(begin, len(pieces)))
-    return steps
+        place = next((n for n, free in enumerate(left) if free >= size), None)
+        if place is None:
+            if len(opened) == OPEN_STEPS:
+                closed.append(opened.pop(0))
+                left.pop(0)
+            place = len(opened)
+            opened.append([])
+            left.append(room)
+        opened[place].append(number)
+        left[place] -= size
+    return [np.array(step) for step in (*closed, *opened)]
 
 
 def padded(pieces: Pieces, room: int, generator: np.random.Generator) -> list[NDArray[np.int64]]:
@@ -134,7 +145,9 @@ class NextToken(Dataset[dict[str, Tensor]]):
     """Steps of a causal backbone, pieces one after the other."""
 
     def __init__(self, stream: Stream, pieces: Pieces, room: int) -> None:
-        self.stream, self.pieces, self.steps = stream, pieces, packed(pieces, room)
+        self.stream, self.pieces = stream, pieces
+        # The last token of a piece is only predicted: two pieces of 2,048 fill 4,096 places.
+        self.steps = packed(Pieces(pieces.first, pieces.size - 1), room)
 
     def __len__(self) -> int:
         return len(self.steps)
