@@ -185,16 +185,16 @@ def identity(card: BackboneCard, settings: BackboneSettings) -> dict[str, str]:
 def load_tokenizer(
     card: BackboneCard,
     settings: BackboneSettings,
-    train: Callable[[], PreTrainedTokenizerBase] | None = None,
+    train: Callable[[], PreTrainedTokenizerBase],
 ) -> PreTrainedTokenizerBase:
     """Give a backbone's own tokenizer, or train one for a small one that starts at random.
 
     Args:
         card: The backbone.
         settings: Whether its weights are used, and which revision.
-        train: Trains a tokenizer on the training split; without, there is none for such a one.
+        train: Trains a tokenizer on the training texts.
     """
-    if card.make is not None and starts_at_random(card, settings) and train is not None:
+    if card.make is not None and starts_at_random(card, settings):
         return train()
     if card.package is not None:
         folder = shipped_folder(card)

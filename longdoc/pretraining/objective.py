@@ -31,8 +31,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         to_bias = torch.zeros_like(bias) if wanted and bias is not None else None
         total = torch.zeros((), dtype=torch.float64, device=hidden.device)
         with torch.autocast(hidden.device.type, enabled=False):
-            for part in torch.arange(len(hidden)).split(ROWS):
-                rows = slice(int(part[0]), int(part[-1]) + 1)
+            for start in range(0, len(hidden), ROWS):
+                rows = slice(start, start + ROWS)
                 given = hidden[rows].to(kind)
                 logits = (given @ narrow.t()).to(_wide(kind))
                 if bias is not None:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from longdoc.pretraining.settings import PretrainingSettings
 from longdoc.pretraining.stream import Stream
 from longdoc.settings import to_mapping
 from longdoc.tokens import tokenizers
-from longdoc.training import alone
+from longdoc.training import workplace
 from longdoc.training.progress import Progress, silent
 
 TOKENIZER_CHARACTERS = 30_000_000
@@ -64,6 +63,13 @@ class Job:
         default = CAUSAL_PIECE if self.backbone.causal else MASKED_PIECE
         return (self.settings.learning.piece_tokens or default) - 2 * (not self.backbone.causal)
 
+    def drawn(self) -> NDArray[np.int64]:
+        """Give the training documents, each as often as it is read."""
+        settings = self.settings
+        passes = settings.texts.passes or (1.0,) * len(self.sources)
+        generator = np.random.default_rng([settings.learning.seed, 0])
+        return batches.drawn(self.stream, passes, generator)
+
     def steps(self, documents: NDArray[np.int64], seed: int | None) -> Any:
         """Give the steps that read these documents; with a seed, pieces in a drawn order."""
         learning, causal = self.settings.learning, self.backbone.causal
@@ -89,7 +95,7 @@ class Job:
         for number, source in enumerate(sources):
             documents = perplexity.held_out(self.stream, split, number, tokens)
             if len(documents):
-                yield Path(source.name).name, documents
+                yield source.name, documents
 
 
 def execute(
@@ -119,10 +125,11 @@ def execute(
     partial = final.with_name(f".{final.name}.partial")
     if final.exists():
         _check_same(settings, final)
+        shutil.rmtree(partial, ignore_errors=True)  # what an interruption may have left
         return final
     keep_freed_memory()
     partial.mkdir(parents=True, exist_ok=True)
-    with alone.alone_in(partial):
+    with workplace.alone_in(partial):
         _keep_settings(settings, partial)
         progress(0.0, "reading texts")
         job = _job(settings, partial, progress)
@@ -145,20 +152,22 @@ def _check_same(settings: PretrainingSettings, final: Path) -> None:
 def _keep_settings(settings: PretrainingSettings, partial: Path) -> None:
     """Note what is at work here; another pretraining's leftovers are not gone on with."""
     file = partial / "settings.json"
-    text = json.dumps(to_mapping(settings), indent=1)
-    if file.exists() and file.read_text(encoding="utf-8") != text:
+    if file.exists() and json.loads(file.read_text(encoding="utf-8")) != to_mapping(settings):
         message = (
             f"{partial} holds an unfinished pretraining with other settings; "
             f"remove it, or name another --output"
         )
         raise RunError(message)
-    file.write_text(text, encoding="utf-8")
+    workplace.write_json(file, to_mapping(settings))
 
 
 def _job(settings: PretrainingSettings, partial: Path, progress: Progress) -> Job:
     backbone = build.resolve(settings.backbone)
     sources = [texts.open_source(name, settings.texts) for name in settings.texts.sources]
-    measured = [texts.open_source(name, settings.texts) for name in settings.texts.also_measure]
+    measured = [
+        texts.open_source(name, settings.texts, only=("test",))
+        for name in settings.texts.also_measure
+    ]
     tokenizer = _tokenizer(settings, backbone, sources, partial, progress)
     _marks(tokenizer, causal=backbone.causal)
     end = tokenizer.eos_token_id if backbone.causal else None
@@ -223,8 +232,7 @@ def _learn(job: Job, progress: Progress) -> dict[str, Any]:
     if kept.exists():
         return json.loads(kept.read_text(encoding="utf-8"))
     settings, seed = job.settings, job.settings.learning.seed
-    passes = settings.texts.passes or (1.0,) * len(job.sources)
-    documents = batches.drawn(job.stream, passes, np.random.default_rng([seed, 0]))
+    documents = job.drawn()
     steps = job.steps(documents, seed)
     if not len(steps):
         message = "the sources have no training text"
@@ -234,11 +242,11 @@ def _learn(job: Job, progress: Progress) -> dict[str, Any]:
         name: job.steps(found, None)
         for name, found in job.held_out("validation", CURVE_TOKENS, job.sources)
     }
-    before = _elapsed(job.folder)
+    before = workplace.elapsed(job.folder)
     with cost.measured() as spent:
         history = learner.learn(
             model, steps, held_out, settings.learning, job.folder / "checkpoints",
-            _clocked(progress, job.folder, before),
+            workplace.clocked(progress, job.folder),
         )  # fmt: skip
     models.save(model, job.folder / "learnt", getattr(torch, settings.learning.saved_as))
     lengths = job.stream.lengths()
@@ -254,42 +262,20 @@ def _learn(job: Job, progress: Progress) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in model.parameters()),
         "history": history,
     }
-    kept.write_text(json.dumps(record), encoding="utf-8")
+    workplace.write_json(kept, record)
     return record
-
-
-def _elapsed(folder: Path) -> float:
-    file = folder / "elapsed.json"
-    return float(json.loads(file.read_text())["seconds"]) if file.exists() else 0.0
-
-
-def _clocked(progress: Progress, folder: Path, before: float) -> Progress:
-    """Note now and then how long it has taken, so that an interrupted training adds up."""
-    start = last = time.monotonic()
-
-    def tell(share: float, message: str) -> None:
-        nonlocal last
-        if time.monotonic() - last > 5:
-            last = time.monotonic()
-            text = json.dumps({"seconds": before + last - start})
-            (folder / "elapsed.json").write_text(text, encoding="utf-8")
-        progress(share, message)
-
-    return tell
 
 
 def _measure(job: Job, progress: Progress) -> dict[str, Any]:
     """Measure the saved weights on test documents, beside unigram and n-gram of the same tokens."""
-    seed = job.settings.learning.seed
-    passes = job.settings.texts.passes or (1.0,) * len(job.sources)
-    documents = np.unique(batches.drawn(job.stream, passes, np.random.default_rng([seed, 0])))
+    documents = np.unique(job.drawn())
     documents = np.random.default_rng(0).permutation(documents)  # of every source, if not all
     lengths = np.cumsum(job.stream.lengths()[documents])
     documents = documents[: int(np.searchsorted(lengths, COUNTED_TOKENS)) + 1]
     read = [job.stream.document(number) for number in documents]
     vocabulary = len(job.tokenizer)
     progress(0.1, "counting n-grams")
-    alone = ngram.unigram(np.concatenate(read), vocabulary)
+    frequent = ngram.unigram(np.concatenate(read), vocabulary)
     counted = [ngram.KneserNey(read, vocabulary, order) for order in ngram.ORDERS]
     model: PreTrainedModel = models.load(job.folder / "learnt", job.backbone.family)
     found: dict[str, Any] = {}
@@ -299,7 +285,7 @@ def _measure(job: Job, progress: Progress) -> dict[str, Any]:
         ids = [job.stream.document(number) for number in held_out]
         behind = [part for part in ids if len(part) > 1]
         measured = perplexity.measure(model, job.steps(held_out, None))
-        single = np.concatenate([alone[part[1:]] for part in behind])
+        single = np.concatenate([frequent[part[1:]] for part in behind])
         size = int(job.stream.size[held_out].sum())
         found[name] = {
             "documents": len(held_out),
@@ -335,5 +321,5 @@ def _write(job: Job, record: dict[str, Any], command: str) -> None:
     whole["sha256"] = build.digest(weights)
     whole["dtype"] = str(next(iter(load_file(weights).values())).dtype).removeprefix("torch.")
     whole["bytes"] = weights.stat().st_size
-    (learnt / RECORD).write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     (learnt / "README.md").write_text(card.render(job.backbone, whole), encoding="utf-8")
+    workplace.write_json(learnt / RECORD, whole)

@@ -21,14 +21,14 @@ class TextSettings:
     split_field: str | None = chosen(None, "split, if there is one")
     """Tables: the column that says train, validation or test; only train is learnt from."""
     held_out_share: float = chosen(
-        0.02, "some hundred documents of a few thousand tell a perplexity well enough",
+        0.02, "enough for a curve, and little is lost to learning",
         unit="share of documents",
     )  # fmt: skip
     """Files without splits: so much is kept for validation, and as much for the test."""
     also_measure: tuple[str, ...] = chosen((), "the sources' own test documents are enough")
-    """Catalogue names whose test documents are measured as well; nothing is learnt from them."""
+    """Sources of which the test documents are measured as well; nothing is learnt from them."""
     measured_tokens: int = chosen(
-        200_000, "a perplexity of a quarter million tokens moves by one per cent", unit="tokens"
+        200_000, "measured in seconds for a small backbone", unit="tokens"
     )
     """At most so many held-out tokens of each source are measured."""
     vocabulary: int = chosen(
@@ -71,17 +71,21 @@ class LearningSettings:
     learning_rate: float | None = chosen(None, "by family: one of the next two")
     """Peak rate; falls as a cosine."""
     mamba_learning_rate: float = chosen(
-        3e-3, "five times GPT-3's 6e-4 for its smallest model, as gu2023mamba, App. E.2.1, does"
+        3e-3,
+        "five times GPT-3's rate, as gu2023mamba does (App. E.2.1); that GPT-3's smallest "
+        "model has 6e-4 is unverified",
     )
     """Peak rate for Mamba where none is given."""
     attention_learning_rate: float = chosen(
         1e-3, "better than 3e-3 for GPT-Neo and BERT in short trials: docs/experiment-log.md"
     )
     """Peak rate for GPT-Neo, Llama and BERT where none is given."""
-    final_rate: float = chosen(0.01, "gu2023mamba, App. E.2.1, falls to 1e-5", unit="of the peak")
+    final_rate: float = chosen(
+        0.01, "near zero; that gu2023mamba ends at 1e-5 is unverified", unit="of the peak"
+    )
     """Where the rate ends, as a share of its peak."""
     warmup: float = chosen(
-        0.05, "GPT-3's first 375 million of 300 billion tokens would be four steps here",
+        0.05, "some hundred steps of a small training, as the rate is high",
         unit="share of all steps",
     )  # fmt: skip
     """How much of training the rate rises for."""

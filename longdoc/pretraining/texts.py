@@ -5,7 +5,7 @@ or for the most part, is left out.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,12 +32,12 @@ class Text:
 class DataSetTexts:
     """The documents of a catalogue data set."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, only: Collection[str] = SPLITS) -> None:
         self.name = name
         corpus = catalog.prepare(catalog.DataSettings(dataset=name))
         self.digest = corpus.digest()
         self.left_out = 0
-        self.texts = list(self._distinct(corpus))
+        self.texts = [text for text in self._distinct(corpus) if text.split in only]
         self.notes = {"documents": len(self.texts), "repeating_held_out": self.left_out}
 
     def _distinct(self, corpus: Corpus) -> Iterator[Text]:
@@ -62,8 +62,8 @@ class DataSetTexts:
 class FileTexts:
     """The texts of a file or folder, read anew each time, one after the other."""
 
-    def __init__(self, path: Path, settings: TextSettings) -> None:
-        self.name, self.path = str(path), path
+    def __init__(self, path: Path, settings: TextSettings, only: Collection[str] = SPLITS) -> None:
+        self.name, self.path, self.only = str(path), path, only
         self.share = settings.held_out_share
         self.fields = Fields(text=settings.text_field, split=settings.split_field)
         self.notes: dict[str, int] = {}
@@ -83,7 +83,9 @@ class FileTexts:
             key = _key(document.text)
             if key not in seen:
                 seen.add(key)
-                yield Text(split or self._split(key), document.text)
+                split = split or self._split(key)
+                if split in self.only:
+                    yield Text(split, document.text)
 
     def _split(self, key: bytes) -> str:
         """Draw a document's split by its text, so that equal texts share one."""
@@ -96,18 +98,23 @@ class FileTexts:
 Source = DataSetTexts | FileTexts
 
 
-def open_source(name: str, settings: TextSettings) -> Source:
+def open_source(name: str, settings: TextSettings, only: Collection[str] = SPLITS) -> Source:
     """Open a data set by its catalogue name, or a file or folder by its path.
+
+    Args:
+        name: One or the other.
+        settings: How files are read.
+        only: The splits that are wanted.
 
     Raises:
         DataError: It is neither.
     """
     if name in catalog.DATASETS:
-        return DataSetTexts(name)
+        return DataSetTexts(name, only)
     if Path(name).exists():
-        return FileTexts(Path(name), settings)
+        return FileTexts(Path(name), settings, only)
     message = (
-        f"texts.sources: there is no file or folder {name}, and no data set of that name; "
+        f"texts: there is no file or folder {name}, and no data set of that name; "
         f"{nearest(name, catalog.DATASETS)}"
     )
     raise DataError(message)
