@@ -13,10 +13,12 @@ from longdoc.documents import catalog
 from longdoc.documents.document import Corpus, Document
 from longdoc.errors import RunError
 from longdoc.experiments import compare as comparing
-from longdoc.experiments import model, plan, run, store
+from longdoc.experiments import model, plan, run, space, store
+from longdoc.experiments import sweep as sweeping
 from longdoc.experiments.compare import Comparison as Comparison
 from longdoc.experiments.settings import Settings as Settings
 from longdoc.experiments.store import Run as Run
+from longdoc.experiments.sweep import Sweep as Sweep
 from longdoc.predictions import decide
 from longdoc.report import page
 from longdoc.settings import build
@@ -220,6 +222,36 @@ def compare(
     """
     made = plan.make(plan_file) if isinstance(plan_file, Mapping) else plan.read(plan_file)
     return comparing.execute(made, output, progress)
+
+
+def sweep(
+    plan_file: str | Path | Mapping[str, Any],
+    output: str | Path = "runs",
+    progress: Progress = silent,
+    *,
+    processes: int = 1,
+) -> Sweep:
+    """Try many settings, and order them by a validation metric; what is there is not tried again.
+
+    Args:
+        plan_file: A YAML file, its content as nested values, or the name of a ready sweep.
+        output: Folder in which the sweep gets a folder with journal, runs and ``sweep.json``.
+        progress: Told how far the whole sweep is.
+        processes: How many trials to have at work at once.
+
+    Raises:
+        LongdocError: The sweep is not as it must be, or not one trial succeeded.
+
+    Example:
+        >>> import tempfile
+        >>> plan = {"name": "letters", "seeds": [0], "space": {"baseline.c": [0.1, 1]},
+        ...         "settings": {"data": {"dataset": "examples/letters.jsonl"},
+        ...                      "baseline": {"name": "tfidf-svm"}}}
+        >>> sorted(t.system.name for t in sweep(plan, tempfile.mkdtemp()).tried)
+        ['c 0.1', 'c 1']
+    """
+    made = space.make(plan_file) if isinstance(plan_file, Mapping) else space.read(str(plan_file))
+    return sweeping.execute(made, output, progress, processes=processes)
 
 
 def write_report(comparison: Comparison | Sequence[str | Path], file: str | Path) -> Path:

@@ -12,7 +12,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from longdoc.errors import SettingsError, nearest
@@ -230,6 +230,20 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
         else:
             merged[key] = value
     return merged
+
+
+def at(parts: Sequence[str], value: Any) -> dict[str, Any]:
+    """Give a value at its place in nested mappings.
+
+    Example:
+        >>> at(["adapter", "rank"], 8)
+        {'adapter': {'rank': 8}}
+    """
+    nested = value
+    for part in reversed(parts):
+        nested = {part: nested}
+    found: dict[str, Any] = nested
+    return found
 
 
 def require(fits: bool, name: str, allowed: str, given: object) -> None:

@@ -56,7 +56,7 @@ def test_the_commands_left_out_start_as_they_should():
     """A command that cannot run here must at least be one that exists, with options that exist."""
     helps = {}
     for line in "\n".join(blocks("sh")).splitlines():
-        found = re.search(r"longdoc (train|compare|predict) (.*?)(  #|$)", line)
+        found = re.search(r"longdoc (train|compare|predict|sweep) (.*?)(  #|$)", line)
         if not found:
             continue
         verb = found[1]
@@ -79,13 +79,15 @@ def test_the_python_of_the_readme_runs(place):
         assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_the_plan_of_the_readme_loads():
+def test_the_plans_of_the_readme_load():
     import yaml
 
+    from longdoc.experiments import space
     from longdoc.experiments.plan import make
 
-    (block,) = blocks("yaml")
-    assert len(make(yaml.safe_load(block)).runs) == 2 + 3 * 3
+    plan, sweep = blocks("yaml")
+    assert len(make(yaml.safe_load(plan)).runs) == 2 + 3 * 3
+    assert space.make(yaml.safe_load(sweep)).trials() == 12
 
 
 @pytest.mark.slow

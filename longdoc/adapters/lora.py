@@ -52,6 +52,8 @@ class AdapterSettings:
     """How often an input of the update is set to zero in training."""
     target_modules: tuple[str, ...] | None = chosen(None, "those of the preset")
     """Which modules the update is added to, by the end of their names."""
+    exclude_modules: tuple[str, ...] | None = chosen(None, "none of them")
+    """Which of these it is not added to after all, by the end of their names."""
     rank_stabilised: bool = chosen(False, "matters from rank 64 on, by its authors (not read)")
     """Multiply by alpha / sqrt(r) instead of alpha / r."""
 
@@ -94,6 +96,7 @@ def add_lora(
     dropout: float = 0.1,
     target_modules: Sequence[str] | None = None,
     rank_stabilised: bool = False,
+    exclude_modules: Sequence[str] | None = None,
 ) -> Any:
     """Add LoRA to a Mamba, GPT-Neo, BERT or Llama model, longdoc's own or transformers'.
 
@@ -104,6 +107,7 @@ def add_lora(
         dropout: On the update's input.
         target_modules: Ends of module names; all linear layers of the blocks without.
         rank_stabilised: Multiply by alpha / sqrt(r) instead.
+        exclude_modules: Ends of names of modules that are left as they are after all.
 
     Returns:
         A peft model, with ``merge_and_unload()``, ``save_pretrained()`` and all; the classifier,
@@ -119,7 +123,8 @@ def add_lora(
     use_fast_linears(use_modular_mixers(model))
     family = model.config.model_type
     names = list(target_modules or placement.targets("e5-mistral", family))
-    placement.check_targets(model, names)
+    left_out = list(exclude_modules or ())
+    placement.check_targets(model, names, left_out)
     _untie(model, names)
     tops = [name.split(".")[-1] for name, _ in model.named_modules()]
     head = [name for name in placement.HEADS.get(family, ()) if name in tops]
@@ -129,6 +134,7 @@ def add_lora(
         lora_alpha=alpha,  # type: ignore[arg-type]  # a float serves as well
         lora_dropout=dropout,
         target_modules=names,
+        exclude_modules=left_out or None,
         use_rslora=rank_stabilised,
         task_type=peft.TaskType.SEQ_CLS if classifies else None,
         modules_to_save=head if classifies else None,
@@ -184,6 +190,7 @@ def apply(model: PreTrainedModel, settings: AdapterSettings, *, from_random: boo
         settings.dropout,
         settings.target_modules or placement.targets(preset, family),
         settings.rank_stabilised,
+        settings.exclude_modules,
     )
     # longdoc never resizes a vocabulary; peft's "auto" asks the hub at every checkpoint.
     wrapped.save_pretrained = functools.partial(

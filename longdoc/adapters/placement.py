@@ -48,16 +48,32 @@ def matching(model: nn.Module, target: str) -> list[str]:
     ]
 
 
-def check_targets(model: nn.Module, names: Iterable[str]) -> None:
-    """Refuse a target that matches nothing.
+def check_targets(model: nn.Module, names: Iterable[str], left_out: Iterable[str] = ()) -> None:
+    """Refuse a target that matches nothing, and leaving everything out.
+
+    Args:
+        model: In which modules are looked for.
+        names: Ends of names of those that an adapter is to wrap.
+        left_out: Ends of names of those that it is not to wrap after all.
 
     Raises:
         SettingsError: With the names there are.
     """
-    for target in names:
-        if not matching(model, target):
-            kinds = (nn.Linear, nn.Embedding)
-            known = {n.split(".")[-1] for n, m in model.named_modules() if isinstance(m, kinds)}
-            hint = nearest(target, sorted(known))
-            message = f"adapter.target_modules: no module named {target!r}; {hint}"
-            raise SettingsError(message)
+    wanted, spared = (
+        {module for name in ends for module in _matching(model, name, setting)}
+        for setting, ends in (("target_modules", names), ("exclude_modules", left_out))
+    )
+    if not wanted - spared:
+        message = "adapter.exclude_modules leaves nothing of adapter.target_modules"
+        raise SettingsError(message)
+
+
+def _matching(model: nn.Module, name: str, setting: str) -> list[str]:
+    found = matching(model, name)
+    if not found:
+        kinds = (nn.Linear, nn.Embedding)
+        known = {n.split(".")[-1] for n, m in model.named_modules() if isinstance(m, kinds)}
+        hint = nearest(name, sorted(known))
+        message = f"adapter.{setting}: no module named {name!r}; {hint}"
+        raise SettingsError(message)
+    return found

@@ -23,6 +23,8 @@ VERBS = {
                  " Example: longdoc evaluate runs/RUN --split test"),
     "compare": ("compare:compare", "Train and compare every system of a plan, and write a report."
                 " Example: longdoc compare examples/demo.yaml"),
+    "sweep": ("sweep:sweep", "Try many settings, and say which are best on validation."
+              " Example: longdoc sweep lora-rank --data.dataset my.jsonl"),
     "pretrain": ("pretrain:pretrain", "Train a backbone on raw text."
                  " Example: longdoc pretrain --texts.sources letters/ --output my-mamba"),
     "report": ("report:report", "Write a report of complete runs."

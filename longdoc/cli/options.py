@@ -12,7 +12,7 @@ from longdoc.experiments import explain
 from longdoc.experiments.plan import read_yaml
 from longdoc.experiments.settings import Settings
 from longdoc.kernels import native_library
-from longdoc.settings import build, merge, walk
+from longdoc.settings import at, build, merge, walk
 
 T = TypeVar("T")
 
@@ -59,12 +59,20 @@ def settings_from(
         SettingsError: Something is not known or not allowed.
     """
     values: dict[str, Any] = read_yaml(file) if file else {}
+    return build(record, merge(values, nested(options)))
+
+
+def nested(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Give options as nested values, as they would stand in YAML.
+
+    Example:
+        >>> nested({"adapter__rank": 8, "adapter__alpha": 16.0})
+        {'adapter': {'rank': 8, 'alpha': 16.0}}
+    """
+    values: dict[str, Any] = {}
     for name, value in options.items():
-        nested: Any = value
-        for part in reversed(name.split("__")):
-            nested = {part: nested}
-        values = merge(values, nested)
-    return build(record, values)
+        values = merge(values, at(name.split("__"), value))
+    return values
 
 
 def prepare() -> None:

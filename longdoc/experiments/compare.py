@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from longdoc.documents import catalog
 from longdoc.documents.document import Corpus
-from longdoc.errors import LongdocError, RunError
-from longdoc.experiments import run, store
+from longdoc.errors import RunError
+from longdoc.experiments import store
 from longdoc.experiments.plan import Plan, PlannedRun, PlanSettings
+from longdoc.experiments.runner import Runner, reason
 from longdoc.experiments.store import Run
 from longdoc.metrics import significance
 from longdoc.metrics.significance import Difference
@@ -39,17 +39,17 @@ class System:
     runs: tuple[Run, ...]
     intervals: dict[str, tuple[float, float]]
 
-    def values(self, metric: str, mode: str) -> list[float]:
-        """Give a test metric of every seed; ``mode`` may be ``ranking``."""
-        return [run.metrics["splits"]["test"][mode].get(metric, float("nan")) for run in self.runs]
+    def values(self, metric: str, mode: str, split: str = "test") -> list[float]:
+        """Give a metric of every seed; ``mode`` may be ``ranking``."""
+        return [run.metrics["splits"][split][mode].get(metric, float("nan")) for run in self.runs]
 
-    def mean(self, metric: str, mode: str) -> float:
-        """Give a test metric's mean over seeds."""
-        return float(np.mean(self.values(metric, mode)))
+    def mean(self, metric: str, mode: str, split: str = "test") -> float:
+        """Give a metric's mean over seeds."""
+        return float(np.mean(self.values(metric, mode, split)))
 
-    def spread(self, metric: str, mode: str) -> float | None:
-        """Give a test metric's standard deviation over seeds; None for a single one."""
-        values = self.values(metric, mode)
+    def spread(self, metric: str, mode: str, split: str = "test") -> float | None:
+        """Give a metric's standard deviation over seeds; None for a single one."""
+        values = self.values(metric, mode, split)
         return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
     def cost(self, name: str) -> float | None:
@@ -309,25 +309,18 @@ def execute(plan: Plan, output: str | Path = "runs", progress: Progress = silent
         RunError: Not one run succeeded.
     """
     root = Path(output) / plan.about.name
-    corpora: dict[str, Corpus] = {}
+    runner = Runner(root / "runs")
     failures: dict[str, str] = {}
     finished: list[Run] = []
     shares = _Shares(plan.runs, progress)
     for number, planned in enumerate(plan.runs):
         name = f"{planned.system} (seed {planned.settings.training.seed})"
+        tell = shares.part(number, name)
         try:
-            corpus = _corpus(planned, corpora, shares.part(number, name))
-            shares.learn(corpus)
-            folder = run.execute(
-                planned.settings,
-                root / "runs",
-                name=planned.system,
-                corpus=corpus,
-                progress=shares.part(number, name),
-            )
-            finished.append(store.load(folder))
+            shares.learn(runner.corpus(planned.settings, tell))
+            finished.append(runner.make(planned, tell))
         except Exception as error:  # whatever one system does, the others go on
-            failures[name] = _reason(error)
+            failures[name] = reason(error)
     if not finished:
         message = f"not one run succeeded: {next(iter(failures.values()), 'the plan is empty')}"
         raise RunError(message)
@@ -336,23 +329,6 @@ def execute(plan: Plan, output: str | Path = "runs", progress: Progress = silent
     comparison = from_runs(finished, plan.about, failures, command)
     store.write_json(root / "comparison.json", as_values(comparison))
     return comparison
-
-
-def _reason(error: BaseException) -> str:
-    text = str(error)
-    if not isinstance(error, LongdocError):
-        text = f"{type(error).__name__}: {text}"
-    if isinstance(error, MemoryError) or "allocate memory" in text:
-        return "ran out of memory"
-    return text
-
-
-def _corpus(planned: PlannedRun, known: dict[str, Corpus], progress: Progress) -> Corpus:
-    key = repr(planned.settings.data)
-    if key not in known:
-        progress(0.0, "reading documents")
-        known[key] = catalog.prepare(planned.settings.data)
-    return known[key]
 
 
 class _Shares:

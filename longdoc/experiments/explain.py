@@ -1,21 +1,21 @@
 """Every setting with its default, meaning, unit and source, in words."""
 
-import dataclasses
 from collections.abc import Iterable
 
 from longdoc.errors import SettingsError, nearest
 from longdoc.experiments.plan import PlanSettings
 from longdoc.experiments.settings import Settings
+from longdoc.experiments.space import SweepSettings
 from longdoc.pretraining.settings import PretrainingSettings
 from longdoc.settings import Setting, spell, walk
 from longdoc.sources import lookup
 
 
 def every_setting() -> list[Setting]:
-    """List every setting of a run, then those of a plan and of a pretraining."""
-    plan = [dataclasses.replace(s, name=f"plan.{s.name}") for s in walk(PlanSettings)]
+    """List every setting of a run, then those of a plan, a sweep and a pretraining."""
     pretraining = [s for s in walk(PretrainingSettings) if not s.name.startswith("backbone.")]
-    return [*walk(Settings), *plan, *pretraining]
+    studies = [*walk(PlanSettings, "plan."), *walk(SweepSettings, "sweep.")]
+    return [*walk(Settings), *studies, *pretraining]
 
 
 def find(name: str | None) -> list[Setting]:

@@ -1,6 +1,8 @@
 """A plan: which systems meet on which documents, with which seeds."""
 
-from collections.abc import Mapping
+import dataclasses
+import typing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from longdoc.errors import SettingsError, nearest
 from longdoc.experiments.settings import Settings
 from longdoc.settings import build, chosen, cited, merge, require
 
+T = typing.TypeVar("T")
 LARGEST_PLAN = 2**20
 BERT_TOKENS = 512
 
@@ -110,13 +113,13 @@ def make(content: Mapping[str, Any], file: str = "") -> Plan:
         [('a', 7)]
     """
     rest = dict(content)
-    shared = _mapping(rest.pop("settings", {}), "settings")
+    shared = mapping(rest.pop("settings", {}), "settings")
     systems = rest.pop("systems", [])
     about = _about(rest)
     named = [_system(shared, entry, place) for place, entry in enumerate(_list(systems))]
     require(bool(named) or about.baselines, "systems", "at least one", systems)
     first = (
-        [PlannedRun(n, _seeded(s, about.seeds[0])) for n, s in _baselines(shared)]
+        [PlannedRun(n, seeded(s, about.seeds[0])) for n, s in _baselines(shared)]
         if about.baselines
         else []
     )
@@ -128,32 +131,58 @@ def make(content: Mapping[str, Any], file: str = "") -> Plan:
     modes = {s.thresholds.mode for _, s in named} | {r.settings.thresholds.mode for r in first}
     one = "the same for all systems"
     require(len(modes) == 1, "thresholds.mode", one, ", ".join(sorted(modes)))
-    later = [PlannedRun(name, _seeded(s, seed)) for seed in about.seeds for name, s in named]
+    later = [PlannedRun(name, seeded(s, seed)) for seed in about.seeds for name, s in named]
     return Plan(about, (*first, *later), file)
 
 
 def _about(rest: Mapping[str, Any]) -> PlanSettings:
-    try:
-        about = build(PlanSettings, rest)
-    except SettingsError as error:
-        if "no setting named" in str(error):
-            fields = (*PlanSettings.__dataclass_fields__, "settings", "systems")
-            unknown = next(k for k in rest if str(k).replace("-", "_") not in fields)
-            message = f"a plan has no {unknown!r}; {nearest(str(unknown), fields)}"
-            raise SettingsError(message) from error
-        raise
-    require(bool(about.seeds), "seeds", "at least one number", about.seeds)
-    require(len(set(about.seeds)) == len(about.seeds), "seeds", "different numbers", about.seeds)
-    require(min(about.seeds) >= 0, "seeds", "0 or more", about.seeds)
+    about = fields(PlanSettings, rest, ("settings", "systems"), "a plan")
+    check_study(about.name, about.seeds, about.metric)
     require(about.resamples >= 100, "resamples", "at least 100", about.resamples)
-    allowed = ("micro-f1", "macro-f1")
-    require(about.metric in allowed, "metric", " or ".join(allowed), about.metric)
-    safe = about.name and not about.name.startswith(".") and "/" not in about.name
-    require(bool(safe) and "\\" not in about.name, "name", "a plain folder name", about.name)
     return about
 
 
-def _mapping(value: Any, name: str) -> dict[str, Any]:
+def fields(record: type[T], rest: Mapping[str, Any], besides: Sequence[str], what: str) -> T:
+    """Build what a file says besides its groups of settings.
+
+    Args:
+        record: The settings record.
+        rest: Plain values.
+        besides: The groups, for the message.
+        what: What is read, for the message.
+
+    Raises:
+        SettingsError: Something is not known or not allowed.
+    """
+    known = [entry.name for entry in dataclasses.fields(record)]  # type: ignore[arg-type]
+    for name in rest:
+        if str(name).replace("-", "_") not in known:
+            message = f"{what} has no {str(name)!r}; {nearest(str(name), (*known, *besides))}"
+            raise SettingsError(message)
+    return build(record, rest)
+
+
+def check_study(name: str, seeds: Sequence[int], metric: str) -> None:
+    """Refuse what no study can have.
+
+    Raises:
+        SettingsError: Naming the setting, what is allowed, and what was given.
+    """
+    require(bool(seeds), "seeds", "at least one number", seeds)
+    require(len(set(seeds)) == len(seeds), "seeds", "different numbers", seeds)
+    require(min(seeds) >= 0, "seeds", "0 or more", seeds)
+    allowed = ("micro-f1", "macro-f1")
+    require(metric in allowed, "metric", " or ".join(allowed), metric)
+    safe = name and not name.startswith(".") and "/" not in name
+    require(bool(safe) and "\\" not in name, "name", "a plain folder name", name)
+
+
+def mapping(value: Any, name: str) -> dict[str, Any]:
+    """Give a group of values.
+
+    Raises:
+        SettingsError: It is something else.
+    """
     require(isinstance(value, dict), name, "names with values", value)
     return dict(value)
 
@@ -164,7 +193,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _system(shared: Mapping[str, Any], entry: Any, place: int) -> tuple[str, Settings]:
-    own = _mapping(entry, f"systems[{place}]")
+    own = mapping(entry, f"systems[{place}]")
     name = own.pop("name", None)
     try:
         settings = build(Settings, merge(shared, own))
@@ -192,5 +221,6 @@ def _with_bert(
     return [(f"{bert}-first-{BERT_TOKENS}", build(Settings, merge(shared, own))), *named]
 
 
-def _seeded(settings: Settings, seed: int) -> Settings:
+def seeded(settings: Settings, seed: int) -> Settings:
+    """Give the same settings with a seed."""
     return replace(settings, training=replace(settings.training, seed=seed))

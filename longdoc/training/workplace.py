@@ -27,14 +27,32 @@ def alone_in(folder: Path) -> Iterator[None]:
     Raises:
         RunError: Another process is at work in the folder.
     """
-    with (folder / LOCK).open("a") as stream:
+    with locked(folder / LOCK, wait=False) as mine:
+        if not mine:
+            message = f"another process is at work on {folder}; wait for it, or end it"
+            raise RunError(message)
+        yield
+
+
+@contextlib.contextmanager
+def locked(file: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold a file's lock while a block runs; the system frees it when the process ends.
+
+    Args:
+        file: Made if it is not there.
+        wait: Whether to wait for another process that holds it.
+
+    Yields:
+        Whether the lock is held; always where the system has no file locks.
+    """
+    with file.open("a") as stream:
+        mine = True
         if fcntl is not None:
             try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                message = f"another process is at work on {folder}; wait for it, or end it"
-                raise RunError(message) from error
-        yield
+                fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                mine = False
+        yield mine
 
 
 def write_json(file: Path, value: object) -> None:

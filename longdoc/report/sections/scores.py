@@ -17,11 +17,11 @@ MORE = (
 )  # fmt: skip
 
 
-def spread(system: System, metric: str, mode: str) -> str:
+def spread(system: System, metric: str, mode: str, split: str = "test") -> str:
     """Give mean and standard deviation over seeds as text."""
-    deviation = system.spread(metric, mode)
+    deviation = system.spread(metric, mode, split)
     shown = "" if deviation is None else f" ± {deviation:.3f}"
-    return f"{system.mean(metric, mode):.3f}{shown}"
+    return f"{system.mean(metric, mode, split):.3f}{shown}"
 
 
 def render(comparison: Comparison) -> Markup:

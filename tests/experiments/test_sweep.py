@@ -1,0 +1,247 @@
+"""Sweeps: a grid or a search, resumed, shared between processes, chosen on validation."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import longdoc
+from longdoc.errors import RunError, SettingsError
+from longdoc.experiments import space, sweep
+from tests.conftest import ROOT, run_command
+
+LETTERS = str(ROOT / "examples" / "letters.jsonl")
+SVM = {"data": {"dataset": LETTERS}, "baseline": {"name": "tfidf-svm"}}
+COSTS = {"baseline.features": [50, 200, 1000]}
+
+
+def plan(**changed):
+    return space.make({"name": "svm", "seeds": [1], "settings": SVM, "space": COSTS, **changed})
+
+
+def trials(folder, name="svm"):
+    lines = (folder / name / "journal.log").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_a_grid_tries_each_point_once_and_orders_by_validation(tmp_path):
+    found = sweep.execute(plan(), tmp_path)
+    assert len(found.tried) == found.planned == 3
+    values = [entry.validation("macro-f1") for entry in found.tried]
+    assert values == sorted(values, reverse=True)
+    best = found.tried[0].system
+    assert (
+        best.runs[0].metrics["splits"]["validation"][found.tried[0].mode]["macro-f1"] == values[0]
+    )
+    kept = json.loads((tmp_path / "svm" / "sweep.json").read_text())
+    assert [entry["validation"]["macro-f1"]["mean"] for entry in kept["trials"]] == values
+    before = {run: run.stat().st_mtime_ns for run in (tmp_path / "svm" / "runs").iterdir()}
+    again = sweep.execute(plan(), tmp_path)
+    assert [e.point for e in again.tried] == [e.point for e in found.tried]
+    assert {run: run.stat().st_mtime_ns for run in (tmp_path / "svm" / "runs").iterdir()} == before
+
+
+def test_a_grid_that_grows_trains_only_what_is_new(tmp_path):
+    small = sweep.execute(plan(space={"baseline.features": [50]}), tmp_path)
+    (run,) = (tmp_path / "svm" / "runs").iterdir()
+    before = (run / "metrics.json").stat().st_mtime_ns
+    grown = sweep.execute(plan(), tmp_path)
+    assert (run / "metrics.json").stat().st_mtime_ns == before
+    assert small.tried[0].point in [entry.point for entry in grown.tried]
+
+
+def test_a_trial_that_fails_says_why_and_is_tried_again(tmp_path):
+    later = tmp_path / "later.jsonl"
+    choices = {"here": {"data": {"dataset": LETTERS}}, "later": {"data": {"dataset": str(later)}}}
+    made = plan(space={"documents": choices})
+    first = sweep.execute(made, tmp_path)
+    assert [entry.system.name for entry in first.tried] == ["here"]
+    assert "later.jsonl" in first.failures["later"]
+    shutil.copy(LETTERS, later)
+    second = sweep.execute(made, tmp_path)
+    assert sorted(entry.system.name for entry in second.tried) == ["here", "later"]
+    assert second.failures == {}
+
+
+def test_a_sweep_in_which_everything_fails_is_an_error(tmp_path):
+    with pytest.raises(RunError, match=r"not one trial succeeded: .*missing.jsonl"):
+        sweep.execute(plan(settings={"data": {"dataset": "missing.jsonl"}}), tmp_path)
+
+
+def test_runs_that_were_removed_are_made_again(tmp_path):
+    found = sweep.execute(plan(), tmp_path)
+    shutil.rmtree(found.tried[0].system.runs[0].folder)
+    again = sweep.execute(plan(), tmp_path)
+    assert [e.point for e in again.tried] == [e.point for e in found.tried]
+
+
+@pytest.mark.parametrize("method", ["tpe", "random"])
+def test_a_search_that_was_stopped_proposes_what_an_undisturbed_one_does(method, tmp_path):
+    def searched(folder, trials):
+        wide = {"baseline.c": {"low": 0.01, "high": 10, "log": True}, **COSTS}
+        made = plan(method=method, trials=trials, space=wide)
+        return sweep.execute(made, folder)
+
+    whole = searched(tmp_path / "whole", 12)
+    searched(tmp_path / "parts", 5)
+    parts = searched(tmp_path / "parts", 12)
+    assert [e.point for e in parts.tried] == [e.point for e in whole.tried]
+    assert all(0.01 <= e.point["baseline.c"] <= 10 for e in whole.tried)
+    assert len({e.point["baseline.c"] for e in whole.tried}) == 12
+
+
+def test_several_seeds_are_one_trial(tmp_path):
+    found = sweep.execute(plan(seeds=[1, 2], space={"baseline.features": [50]}), tmp_path)
+    (entry,) = found.tried
+    assert [run.settings.training.seed for run in entry.system.runs] == [1, 2]
+    values = entry.system.values("macro-f1", entry.mode, "validation")
+    assert entry.validation("macro-f1") == pytest.approx(sum(values) / 2)
+
+
+MINI = """
+name: mini
+seeds: [1]
+settings:
+  data: {dataset: %s}
+  tokens: {max_tokens: 32, vocabulary: 400}
+  backbone: {name: bert-mini, pretrained: false}
+  training: {epochs: 2, precision: float32}
+space:
+  training.learning_rate: [1e-3, 2e-3]
+  training.batch_size: [8, 16]
+"""
+
+
+@pytest.fixture
+def mini(tmp_path):
+    file = tmp_path / "mini.yaml"
+    file.write_text(MINI % LETTERS)
+    return file
+
+
+def command(file, folder):
+    return [sys.executable, "-m", "longdoc", "sweep", str(file), "--output", str(folder)]
+
+
+def results(folder):
+    kept = json.loads((folder / "mini" / "sweep.json").read_text())
+    return [(entry["point"], entry["validation"]["macro-f1"]["seeds"]) for entry in kept["trials"]]
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on_to_the_same_result(mini, tmp_path):
+    sweep.execute(space.read(str(mini)), tmp_path / "whole")
+    process = subprocess.Popen(
+        command(mini, tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    runs = tmp_path / "killed" / "mini" / "runs"
+    for _ in range(600):
+        if runs.is_dir() and any(r.name.endswith(".partial") for r in runs.iterdir()):
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len([r for r in runs.iterdir() if not r.name.startswith(".")]) < 4
+    sweep.execute(space.read(str(mini)), tmp_path / "killed")
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_commands_share_a_sweep(mini, tmp_path):
+    both = [
+        subprocess.Popen(
+            command(mini, tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    for process in both:
+        _, error = process.communicate(timeout=240)
+        assert process.returncode == 0, error
+    assert len(results(tmp_path)) == 4
+    states = [e for e in trials(tmp_path, "mini") if e["op_code"] == 6 and e.get("state") == 1]
+    assert len(states) == 4  # each point was completed once, by one of the two
+
+
+@pytest.mark.slow
+def test_processes_come_to_what_one_does(mini, tmp_path):
+    made = space.read(str(mini))
+    one = sweep.execute(made, tmp_path / "one")
+    two = sweep.execute(made, tmp_path / "two", processes=2)
+    assert {str(e.point) for e in two.tried} == {str(e.point) for e in one.tried}
+    assert len(two.tried) == 4
+
+
+@pytest.mark.parametrize("name", space.ready())
+def test_every_ready_sweep_can_run_on_own_documents(name):
+    made = space.read(name, {"data": {"dataset": LETTERS, "task": None}})
+    settings = [made.settings(point) for point in made.points()]
+    assert len(settings) == made.trials() > 4
+    assert len({record.digest() for record in settings}) == len(settings)
+    assert {record.data.dataset for record in settings} == {LETTERS}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "space must be at least one setting with values"),
+        ({"spaces": {}}, "a sweep has no 'spaces'; did you mean space"),
+        (
+            {"space": {"adapter.rnk": [1]}},
+            "no setting named 'adapter.rnk'; did you mean adapter.rank",
+        ),
+        ({"space": {"adapter.rank": []}}, "space.adapter.rank must be a list or a range"),
+        ({"space": {"adapter.rank": [4, 4]}}, "a list of different values"),
+        ({"space": {"adapter.rank": ["x"]}}, "adapter.rank must be a whole number; got 'x'"),
+        (
+            {"space": {"adapter.rank": [0]}},
+            "space.adapter.rank, 0: adapter.rank must be at least 1",
+        ),
+        ({"space": {"training.seed": [1]}}, "without training.seed; name seeds"),
+        ({"space": {"a": {"b": {"training": {"seed": 1}}}}}, "without training.seed; name seeds"),
+        ({"space": {"a": {"b": {"trainin": {}}}}}, "space.a, b: no setting named 'trainin'"),
+        ({"space": {"a": [1]}}, "space.a must be names with values"),
+        ({"space": {"adapter.rank": {"low": 1, "high": 8}}}, "a grid needs a list of values"),
+        (
+            {"method": "tpe", "space": {"adapter.rank": {"low": 8, "high": 1}}},
+            "from low to a greater high",
+        ),
+        (
+            {"method": "tpe", "space": {"adapter.dropout": {"low": 0, "high": 0.5, "log": True}}},
+            "above 0 where log is true",
+        ),
+        ({"method": "tpe", "space": {"adapter.preset": {"low": 0, "high": 1}}}, "it is no number"),
+        ({"method": "hope", "space": {"adapter.rank": [4]}}, "method cannot be 'hope'"),
+        ({"trials": 0, "space": {"adapter.rank": [4]}}, "trials must be at least 1"),
+        ({"seeds": [], "space": {"adapter.rank": [4]}}, "seeds must be at least one number"),
+        ({"name": "../up", "space": {"adapter.rank": [4]}}, "name must be a plain folder name"),
+    ],
+)
+def test_what_is_wrong_with_a_sweep_is_said(content, message):
+    with pytest.raises(SettingsError) as caught:
+        space.make(content)
+    assert message in str(caught.value)
+
+
+def test_a_sweep_that_is_not_there_names_those_that_are():
+    with pytest.raises(SettingsError, match="did you mean lora-rank"):
+        space.read("lora-rnk")
+
+
+@pytest.mark.slow
+def test_the_command_shows_a_table_and_markdown(tmp_path):
+    file = tmp_path / "svm.yaml"
+    file.write_text(json.dumps({"name": "svm", "seeds": [1], "settings": SVM, "space": COSTS}))
+    shown = run_command("sweep", str(file), "--output", str(tmp_path), COLUMNS="200")
+    assert "Best on validation: features" in shown.stdout
+    page = run_command("sweep", str(file), "--output", str(tmp_path), "--markdown").stdout
+    assert page.count("\n| ") == 4
+    assert "3 of 3 trials (grid)" in page
+
+
+def test_from_python(tmp_path):
+    found = longdoc.sweep({"name": "svm", "seeds": [1], "settings": SVM, "space": COSTS}, tmp_path)
+    assert len(found.tried) == 3
