@@ -185,7 +185,8 @@ def make(
             a setting's dotted name with a list of values or a range (``low``, ``high``, ``log``),
             or a name of one's own with choices, each of them a group of settings.
         file: Where it was read from.
-        above: Settings that are laid over ``settings``.
+        above: Settings that are laid over ``settings``; a data set of theirs takes the place of
+            all data settings there, for task and sizes are another's.
 
     Raises:
         SettingsError: Something is not known or not allowed.
@@ -196,7 +197,7 @@ def make(
         [4, 8]
     """
     rest = dict(content)
-    shared = merge(mapping(rest.pop("settings", {}), "settings"), above or {})
+    shared = _laid_over(mapping(rest.pop("settings", {}), "settings"), above or {})
     space = mapping(rest.pop("space", {}), "space")
     about = fields(SweepSettings, rest, ("settings", "space"), "a sweep")
     check_study(about.name, about.seeds, about.metric)
@@ -211,6 +212,12 @@ def make(
         require(several <= LARGEST_GRID, "space", f"at most {LARGEST_GRID} combinations", "more")
     _check_choices(plan)
     return plan
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    if "dataset" in (above.get("data") or {}):
+        below = {name: group for name, group in below.items() if name != "data"}
+    return merge(below, above)
 
 
 def _axis(name: str, value: Any) -> Choices | Range:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from longdoc.backbones.catalog import BackboneCard
+from longdoc.documents.catalog import DATASETS
 from longdoc.sources import lookup
 
 CURVE_ROWS = 11
@@ -50,20 +51,28 @@ def _texts(record: Mapping[str, Any]) -> str:
     lines = [
         "## Texts",
         "",
-        "| Source | Passes | Tokens | Documents | Left out: repeat a held-out document |",
-        "|---|---|---|---|---|",
+        "| Source | Passes | Tokens | Documents | Left out: repeat a held-out document | Terms |",
+        "|---|---|---|---|---|---|",
     ]
     for name, often in zip(settings["sources"], passes, strict=True):
         about = record["texts"][name]
         lines.append(
             f"| {name} | {often:g} | {record['tokens_by_source'][name]:,} "
-            f"| {about.get('documents', 'streamed')} | {about.get('repeating_held_out', 0)} |"
+            f"| {about.get('documents', 'streamed')} | {about.get('repeating_held_out', 0)} "
+            f"| {DATASETS[name].licence if name in DATASETS else 'their owner says'} |"
         )
     lines += [
         "",
         "Training splits only: no validation or test document is among them. Digests of the texts "
         "stand in `pretraining.json`.",
     ]
+    local = [n for n in settings["sources"] if n in DATASETS and not DATASETS[n].layout]
+    if local:
+        lines += [
+            "",
+            f"{', '.join(local)}: files of the machine it was trained on. Another installation has "
+            "other files and splits them otherwise: some that it calls test may be among these.",
+        ]
     return "\n".join(lines)
 
 

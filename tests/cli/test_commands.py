@@ -15,7 +15,7 @@ from tests.conftest import ROOT, run_command
 
 TINY = (
     "--data.dataset", "examples/letters.jsonl", "--tokens.max-tokens", "32", "--tokens.vocabulary", "400",
-    "--training.epochs", "1",
+    "--training.epochs", "1", "--backbone.pretrained=false",
 )  # fmt: skip
 
 
@@ -209,7 +209,7 @@ def test_a_killed_comparison_goes_on_to_the_result_of_an_undisturbed_one(tmp_pat
         "name: p\nseeds: [0, 1]\nbaselines: false\nresamples: 100\n"
         "settings:\n  data: {dataset: examples/letters.jsonl}\n"
         "  tokens: {max_tokens: 32, vocabulary: 400}\n  training: {epochs: 4, patience: 0, precision: float32}\n"
-        "systems: [{name: m, backbone: {name: mamba-mini}}]\n"
+        "systems: [{name: m, backbone: {name: mamba-mini, pretrained: false}}]\n"
     )
     command = [sys.executable, "-m", "longdoc", "compare", str(tmp_path / "p.yaml"), "--output"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": ROOT}

@@ -21,6 +21,7 @@ from tests.conftest import made_corpus
 
 TINY = {
     "data": {"dataset": "examples/letters.jsonl"},
+    "backbone": {"pretrained": False},
     "tokens": {"max_tokens": 48, "vocabulary": 400},
     "training": {"epochs": 1, "batch_size": 8, "precision": "float32"},
 }
@@ -40,7 +41,8 @@ def runs(tmp_path_factory):
             "mamba": run.execute(settings(), root),
             "lora": run.execute(
                 settings(
-                    backbone={"name": "gpt-neo-mini"}, adapter={"preset": "e5-mistral", "rank": 2}
+                    backbone={"name": "gpt-neo-mini", "pretrained": False},
+                    adapter={"preset": "e5-mistral", "rank": 2},
                 ),
                 root,
             ),

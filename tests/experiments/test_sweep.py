@@ -10,8 +10,10 @@ import time
 import pytest
 
 import longdoc
+from longdoc.documents.catalog import DataSettings
 from longdoc.errors import RunError, SettingsError
 from longdoc.experiments import space, sweep
+from longdoc.settings import build
 from tests.conftest import ROOT, run_command
 
 LETTERS = str(ROOT / "examples" / "letters.jsonl")
@@ -177,11 +179,11 @@ def test_processes_come_to_what_one_does(mini, tmp_path):
 
 @pytest.mark.parametrize("name", space.ready())
 def test_every_ready_sweep_can_run_on_own_documents(name):
-    made = space.read(name, {"data": {"dataset": LETTERS, "task": None}})
+    made = space.read(name, {"data": {"dataset": LETTERS}})
     settings = [made.settings(point) for point in made.points()]
     assert len(settings) == made.trials() > 4
     assert len({record.digest() for record in settings}) == len(settings)
-    assert {record.data.dataset for record in settings} == {LETTERS}
+    assert {record.data for record in settings} == {build(DataSettings, {"dataset": LETTERS})}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from longdoc.backbones import build
+from longdoc.backbones.catalog import BACKBONES
 from longdoc.errors import DataError, RunError, SettingsError
 from longdoc.pretraining import run, texts
 from longdoc.pretraining.settings import PretrainingSettings, TextSettings
@@ -34,7 +35,7 @@ def folder(tmp_path_factory) -> Path:
 
 def settings(folder, name="mamba-mini", **changes):
     values = {
-        "backbone": {"name": name},
+        "backbone": {"name": name, "pretrained": name not in BACKBONES},
         "texts": {"sources": [str(folder)], "held_out_share": 0.15, "vocabulary": 300},
         "learning": {"step_tokens": 512, "points": 4, "precision": "float32", "piece_tokens": 64},
     }
@@ -196,7 +197,7 @@ def test_what_is_not_allowed_is_said(folder, tmp_path, changes, error, words):
 
 
 def test_weights_keep_their_tokenizer(made, folder, tmp_path):
-    wanted = settings(folder, backbone={"name": str(made)}, texts={"tokenizer": str(made)})
+    wanted = settings(folder, str(made), texts={"tokenizer": str(made)})
     with pytest.raises(SettingsError, match=r"texts\.tokenizer must be left out"):
         run.execute(wanted, tmp_path / "out")
 
@@ -316,7 +317,7 @@ def test_a_wrong_copy_of_speeches_is_refused(tmp_path, content, words):
 def test_the_command_makes_a_backbone_that_train_takes(folder, tmp_path):
     plan = tmp_path / "plan.yaml"
     plan.write_text(yaml.safe_dump({
-        "backbone": {"name": "mamba-mini"},
+        "backbone": {"name": "mamba-mini", "pretrained": False},
         "texts": {"sources": [str(folder)], "held_out_share": 0.1, "vocabulary": 300},
     }))  # fmt: skip
     longdoc = [sys.executable, "-m", "longdoc"]

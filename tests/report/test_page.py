@@ -17,7 +17,8 @@ from longdoc.settings import build
 from tests.conftest import ROOT
 
 EVIL = "<script>alert('x')</script>&\"quoted\""
-TINY = {"tokens": {"max_tokens": 32, "vocabulary": 400},
+TINY = {"backbone": {"pretrained": False},
+        "tokens": {"max_tokens": 32, "vocabulary": 400},
         "training": {"epochs": 1, "batch_size": 8, "precision": "float32"}}  # fmt: skip
 
 

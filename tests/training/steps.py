@@ -24,7 +24,7 @@ def prepared(name="mamba-mini", kind="multi-label", dropout=0.0):
     corpus = made_corpus(kind, documents=88)
     tokenizer = tokenizers.train((d.text for d in corpus.splits["train"]), 300)
     built = build(
-        BackboneSettings(name=name), tokenizer,
+        BackboneSettings(name=name, pretrained=False), tokenizer,
         labels=corpus.labels, kind=kind, max_tokens=32, seed=0,
     )  # fmt: skip
     for module in built.model.modules():
