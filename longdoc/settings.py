@@ -9,6 +9,7 @@ import ast
 import dataclasses
 import functools
 import inspect
+import reprlib
 import sys
 import types
 import typing
@@ -124,7 +125,7 @@ def build(record: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
         kind = hints[key]
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
             if not isinstance(value, Mapping):
-                message = f"{prefix}{key} is a group of settings, not {value!r}"
+                message = f"{prefix}{key} is a group of settings, not {short(value)}"
                 raise SettingsError(message)
             arguments[key] = build(kind, value, f"{prefix}{key}.")
         else:
@@ -144,8 +145,10 @@ def convert(value: Any, kind: Any, name: str) -> Any:
     if origin is Literal:
         if value in get_args(kind):
             return value
-        hint = nearest(str(value), [str(a) for a in get_args(kind)]).replace("known", "allowed")
-        message = f"{name} cannot be {value!r}; {hint}"
+        hint = nearest(short(value).strip("'"), [str(a) for a in get_args(kind)]).replace(
+            "known", "allowed"
+        )
+        message = f"{name} cannot be {short(value)}; {hint}"
         raise SettingsError(message)
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(convert(entry, get_args(kind)[0], name) for entry in value)
@@ -159,7 +162,7 @@ def convert(value: Any, kind: Any, name: str) -> Any:
         and isinstance(value, bool) == (kind is bool)
     ):
         return value
-    message = f"{name} must be {spell(kind)}; got {value!r}"
+    message = f"{name} must be {spell(kind)}; got {short(value)}"
     raise SettingsError(message)
 
 
@@ -181,7 +184,7 @@ def _convert_union(value: Any, kinds: tuple[Any, ...], name: str) -> Any:
         except SettingsError:
             if len(others) == 1:
                 raise
-    message = f"{name} must be {' or '.join(spell(kind) for kind in kinds)}; got {value!r}"
+    message = f"{name} must be {' or '.join(spell(kind) for kind in kinds)}; got {short(value)}"
     raise SettingsError(message)
 
 
@@ -232,6 +235,21 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """List the dotted names of nested values; what is deeper than settings are stays one.
+
+    Example:
+        >>> list(leaves({"adapter": {"rank": 8, "target-modules": ["x"]}}))
+        ['adapter.rank', 'adapter.target_modules']
+    """
+    for raw, value in values.items():
+        name = prefix + str(raw).replace("-", "_")
+        if isinstance(value, Mapping) and name.count(".") < 2:
+            yield from leaves(value, f"{name}.")
+        else:
+            yield name
+
+
 def at(parts: Sequence[str], value: Any) -> dict[str, Any]:
     """Give a value at its place in nested mappings.
 
@@ -246,6 +264,19 @@ def at(parts: Sequence[str], value: Any) -> dict[str, Any]:
     return found
 
 
+def short(value: object) -> str:
+    """Spell a value, cut where it is long: a few lines of YAML can stand for gigabytes.
+
+    Example:
+        >>> short("x" * 300)[:3], len(short("x" * 300)) <= 200
+        ("'xx", True)
+    """
+    speller = reprlib.Repr()
+    speller.maxlevel, speller.maxdict, speller.maxlist, speller.maxtuple = 4, 12, 12, 12
+    speller.maxstring = speller.maxother = 200
+    return speller.repr(value)
+
+
 def require(fits: bool, name: str, allowed: str, given: object) -> None:
     """Raise unless a value lies in its allowed range.
 
@@ -253,5 +284,5 @@ def require(fits: bool, name: str, allowed: str, given: object) -> None:
         SettingsError: ``fits`` is false.
     """
     if not fits:
-        message = f"{name} must be {allowed}; got {given!r}"
+        message = f"{name} must be {allowed}; got {short(given)}"
         raise SettingsError(message)

@@ -10,6 +10,7 @@ from rich.table import Table
 from longdoc.cli import options as choices
 from longdoc.cli.console import console
 from longdoc.cli.progress import shown
+from longdoc.errors import SettingsError
 from longdoc.experiments import space
 from longdoc.experiments import sweep as sweeping
 from longdoc.report import sweeps
@@ -35,6 +36,9 @@ def _sweep(
 
     Example: longdoc sweep lora-rank --data.dataset my.jsonl
     """
+    if plan is None and options:
+        message = "options need a sweep to be laid over; `longdoc sweep` lists the ready ones"
+        raise SettingsError(message)
     if plan is None:
         for name in space.ready():
             print(f"{name:24} {space.read(name).about.question}")
@@ -56,6 +60,8 @@ def _sweep(
     for name, reason in found.failures.items():
         print(f"failed: {name}: {reason}")
     print(sweeps.answer(found))
+    if not found.complete:
+        print(sweeps.state(found))
 
 
 sweep = choices.with_settings(_sweep)

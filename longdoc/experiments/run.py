@@ -37,6 +37,10 @@ from longdoc.training import trainer, workplace
 from longdoc.training.predict import score_documents
 from longdoc.training.progress import Progress, silent
 
+CORPUS_DIGITS = 8
+"""How much of the documents' digest ends a run folder's name."""
+LONGEST_NAME = 120
+"""Bytes of a system's name in its run folder's: file systems take 255 in all."""
 HELD_OUT = ("validation", "test")
 
 
@@ -54,7 +58,10 @@ def run_name(settings: Settings, corpus: Corpus, name: str | None = None) -> str
     """Name a run for people, and for itself: other settings or documents, another name."""
     system = name or settings.system()
     safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in system).strip(".") or "run"
-    return f"{safe}-seed{settings.training.seed}-{settings.digest()}{corpus.digest()[:8]}"
+    safe = safe.encode()[:LONGEST_NAME].decode(errors="ignore")
+    return (
+        f"{safe}-seed{settings.training.seed}-{settings.digest()}{corpus.digest()[:CORPUS_DIGITS]}"
+    )
 
 
 def execute(

@@ -22,6 +22,7 @@ class Runner:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.corpora: dict[str, Corpus] = {}
+        self.digests: dict[str, str] = {}
 
     def corpus(self, settings: Settings, progress: Progress = silent) -> Corpus:
         """Give the documents of a run, read the first time they are asked for."""
@@ -30,6 +31,16 @@ class Runner:
             progress(0.0, "reading documents")
             self.corpora[key] = catalog.prepare(settings.data)
         return self.corpora[key]
+
+    def digest(self, settings: Settings) -> str | None:
+        """Give the digest of a run's documents, None where they cannot be had."""
+        key = repr(settings.data)
+        if key not in self.digests:
+            try:
+                self.digests[key] = self.corpus(settings).digest()
+            except LongdocError:
+                return None
+        return self.digests[key]
 
     def make(self, planned: PlannedRun, progress: Progress = silent) -> Run:
         """Make one run.

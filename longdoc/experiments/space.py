@@ -3,7 +3,8 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,13 +12,26 @@ from typing import Any, Literal
 from longdoc.errors import SettingsError, nearest
 from longdoc.experiments.plan import check_study, fields, mapping, read_yaml
 from longdoc.experiments.settings import Settings
-from longdoc.settings import Setting, at, build, chosen, convert, merge, require, to_mapping, walk
+from longdoc.settings import (
+    Setting,
+    at,
+    build,
+    chosen,
+    convert,
+    leaves,
+    merge,
+    require,
+    to_mapping,
+    walk,
+)
 
 Point = Mapping[str, str | float | int]
 """Axis to what was taken there: a choice's label, or a number of a range."""
 
 PLANS = Path(__file__).parent / "plans"
 LARGEST_GRID = 10_000
+LARGEST_END = 2**53
+"""Whole numbers up to here are exact as floats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +121,10 @@ class SweepPlan:
 
     def trials(self) -> int:
         """Count the trials of the whole sweep."""
-        if self.about.method != "grid":
+        if any(isinstance(axis, Range) for axis in self.axes):
             return self.about.trials
-        return sum(1 for _ in self.points())
+        several = math.prod(len(axis.options) for axis in self.axes if isinstance(axis, Choices))
+        return several if self.about.method == "grid" else min(self.about.trials, several)
 
     def digest(self) -> str:
         """Give eight hexadecimal digits that differ when another answer may come out."""
@@ -202,16 +217,41 @@ def make(
     about = fields(SweepSettings, rest, ("settings", "space"), "a sweep")
     check_study(about.name, about.seeds, about.metric)
     require(about.trials >= 1, "trials", "at least 1", about.trials)
-    require(about.sampler_seed >= 0, "sampler_seed", "0 or more", about.sampler_seed)
+    require(0 <= about.sampler_seed < 2**32, "sampler_seed", "in 0..2^32-1", about.sampler_seed)
     require(bool(space), "space", "at least one setting with values", space)
     build(Settings, shared)
-    axes = tuple(_axis(str(name), value) for name, value in space.items())
+    axes = tuple(_axis(_text(name, "space"), value) for name, value in space.items())
     plan = SweepPlan(about, shared, axes, file)
     if about.method == "grid":
-        several = sum(1 for _ in itertools.islice(plan.points(), LARGEST_GRID + 1))
-        require(several <= LARGEST_GRID, "space", f"at most {LARGEST_GRID} combinations", "more")
+        next(plan.points())
+        allowed = f"at most {LARGEST_GRID} combinations"
+        require(plan.trials() <= LARGEST_GRID, "space", allowed, plan.trials())
+    _check_overlap(axes, above or {})
     _check_choices(plan)
     return plan
+
+
+def _check_overlap(axes: Sequence[Choices | Range], above: Mapping[str, Any]) -> None:
+    """Refuse a setting that two axes set, or that an option gives and an axis sets.
+
+    Raises:
+        SettingsError: Naming setting and axes.
+    """
+    owners: dict[str, str] = {}
+    for axis in axes:
+        for name in _sets(axis):
+            given = f"{owners.get(name)} and {axis.name}"
+            require(name not in owners, f"space: {name}", "set by one axis", given)
+            owners[name] = axis.name
+    for name in leaves(above):
+        require(name not in owners, name, "left to the sweep, which tries several", "an option")
+        require(name != "training.seed", name, "left out; a sweep has seeds", "an option")
+
+
+def _sets(axis: Choices | Range) -> set[str]:
+    if isinstance(axis, Range):
+        return {axis.name}
+    return {name for group in axis.options.values() for name in leaves(group)}
 
 
 def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -224,7 +264,11 @@ def _axis(name: str, value: Any) -> Choices | Range:
     if "." not in name:
         options = mapping(value, f"space.{name}")
         require(bool(options), f"space.{name}", "at least one choice", value)
-        return Choices(name, {str(label): _group(name, label, options[label]) for label in options})
+        groups = {
+            _text(label, f"space.{name}"): _group(name, label, options[label]) for label in options
+        }
+        require(len(groups) == len(options), f"space.{name}", "choices of different names", value)
+        return Choices(name, groups)
     setting = _setting(name)
     if isinstance(value, dict):
         return _range(setting, value)
@@ -241,9 +285,16 @@ def _axis(name: str, value: Any) -> Choices | Range:
 def _group(name: str, label: Any, value: Any) -> Mapping[str, Any]:
     place = f"space.{name}.{label}"
     group = mapping(value, place)
-    seeded = "seed" in (group.get("training") or {})
-    require(not seeded, place, "without training.seed; name seeds", value)
+    fits = "training.seed" not in set(leaves(group))
+    require(fits, place, "without training.seed; name seeds", value)
     return group
+
+
+def _text(name: Any, place: str) -> str:
+    """Give a name as text; YAML takes on, off, yes and no for something else."""
+    fits = isinstance(name, str | int | float) and not isinstance(name, bool)
+    require(fits, place, "of names that are text; put this one in quotes", name)
+    return str(name)
 
 
 def _setting(name: str) -> Setting:
@@ -258,12 +309,13 @@ def _setting(name: str) -> Setting:
 
 def _range(setting: Setting, value: Mapping[str, Any]) -> Range:
     place = f"space.{setting.name}"
-    require(set(value) <= {"low", "high", "log"}, place, "low, high and log", sorted(value))
-    require({"low", "high"} <= set(value), place, "low and high", sorted(value))
+    require(set(value) <= {"low", "high", "log"}, place, "low, high and log", list(value))
+    require({"low", "high"} <= set(value), place, "low and high", list(value))
     kind = next((k for k in (int, float) if _takes(setting, k)), None)
     require(kind is not None, place, "a list, for it is no number", dict(value))
     ends = [convert(value[end], kind, f"{place}.{end}") for end in ("low", "high")]
     log = convert(value.get("log", False), bool, f"{place}.log")
+    require(all(abs(end) < LARGEST_END for end in ends), place, "of finite ends", dict(value))
     require(ends[0] < ends[1], place, "from low to a greater high", dict(value))
     require(not log or ends[0] > 0, place, "above 0 where log is true", dict(value))
     return Range(setting.name, ends[0], ends[1], log, kind is int)

@@ -1,28 +1,36 @@
 """The journal of a sweep: which trials there are, and which comes next.
 
-Optuna keeps the trials in one file that several processes share. Two things are done around it.
-Choosing a trial is one step that a process takes alone, so that two never choose the same point of
-a grid. And a trial holds a lock while it is at work; the lock of a process that was killed is free,
-so that its trial is taken up again, by whoever comes next, where its runs stopped.
+Optuna keeps the trials in one file that several processes share. Two locks stand around it. What is
+read and written to choose a trial, or to note what it came to, happens in a turn that a process
+takes alone. And a trial holds a lock while it is at work; the system frees that of a process that
+was killed, so that the trial is taken up again, by whoever comes next, where its runs stopped.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
-from longdoc.experiments.space import Point, Range, SweepPlan
+from longdoc.experiments.space import Choices, Point, Range, SweepPlan
 from longdoc.training.workplace import locked
 
 JOURNAL = "journal.log"
-RUNS, REASON, AGAIN = "runs", "reason", "again"
-"""What a trial remembers: its run folders, why it failed, that another has taken it up."""
+RUNS, REASON, AGAIN, DEATHS = "runs", "reason", "again", "deaths"
+"""What a trial remembers: its run folders; why it failed; which trial it takes up again, and how
+often the process of that one had ended."""
+MOST_DEATHS = 3
 
 
 @dataclass(frozen=True)
@@ -39,22 +47,58 @@ class Trial:
     entry: optuna.Trial
 
 
+class _InTurn(JournalFileOpenLock):
+    """Optuna's lock around each line it appends; not needed, for that happens in a turn.
+
+    Its own are files that stay behind when a process is killed.
+    """
+
+    def acquire(self) -> bool:
+        """Do nothing."""
+        return True
+
+    def release(self) -> None:
+        """Do nothing."""
+
+
+def distribution(axis: Choices | Range) -> BaseDistribution:
+    """Give an axis in Optuna's words; the order of choices does not matter to it."""
+    if isinstance(axis, Choices):
+        return CategoricalDistribution(sorted(axis.options))
+    if axis.whole:
+        return IntDistribution(int(axis.low), int(axis.high), log=axis.log)
+    return FloatDistribution(axis.low, axis.high, log=axis.log)
+
+
+def why(trial: FrozenTrial) -> str:
+    """Say why a trial failed; nothing where it was only interrupted."""
+    deaths = trial.user_attrs.get(DEATHS, 0) + 1
+    often = f"its process was ended {deaths} times" if deaths >= MOST_DEATHS else ""
+    return str(trial.user_attrs.get(REASON, often))
+
+
 class Study:
     """The trials of one sweep.
 
     Args:
         root: The sweep's folder, with the journal and the locks.
         plan: What is tried; another plan is another study in the same journal.
+        is_kept: Says whether the runs of a trial that is done are still there, and still those of
+            the same documents.
     """
 
-    def __init__(self, root: Path, plan: SweepPlan) -> None:
-        self.root, self.plan = root, plan
+    def __init__(
+        self, root: Path, plan: SweepPlan, is_kept: Callable[[Point, Sequence[str]], bool]
+    ) -> None:
+        self.root, self.plan, self.is_kept = root, plan, is_kept
         self.locks = root / "locks"
         self.locks.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        with self._turn():
+        with self.turn():
+            place = str(root / JOURNAL)
+            _cut_unfinished_line(Path(place))
             self.study = optuna.create_study(
-                storage=JournalStorage(JournalFileBackend(str(root / JOURNAL))),
+                storage=JournalStorage(JournalFileBackend(place, _InTurn(place))),
                 study_name=f"{plan.about.name}-{plan.digest()}",
                 direction="maximize",
                 load_if_exists=True,
@@ -64,7 +108,7 @@ class Study:
     def next(self) -> Iterator[Trial | None]:
         """Choose the next trial and hold it while it is at work; None when there is no more."""
         with contextlib.ExitStack() as held:
-            with self._turn():
+            with self.turn():
                 trial = self._choose()
                 if trial is not None:
                     held.enter_context(locked(self._lock(trial.number), wait=True))
@@ -72,44 +116,42 @@ class Study:
 
     def _choose(self) -> Trial | None:
         self._take_up()
-        waiting = self._trials(TrialState.WAITING)
-        if not waiting:
-            count = len(self._counted())
+        if not self._trials(TrialState.WAITING):
             if self.plan.about.method != "grid":
-                if count >= self.plan.about.trials:
+                if len(self._counted()) >= self.plan.trials():
                     return None
             elif (point := self._untried()) is not None:
                 self.study.enqueue_trial(dict(point))
             else:
                 return None
         self.study.sampler = self._sampler()
-        asked = self.study.ask()
-        for axis in self.plan.axes:
-            if not isinstance(axis, Range):
-                asked.suggest_categorical(axis.name, list(axis.options))
-            elif axis.whole:
-                asked.suggest_int(axis.name, int(axis.low), int(axis.high), log=axis.log)
-            else:
-                asked.suggest_float(axis.name, axis.low, axis.high, log=axis.log)
+        asked = self.study.ask({axis.name: distribution(axis) for axis in self.plan.axes})
         return Trial(asked.number, asked.params, asked)
 
     def _take_up(self) -> None:
-        """Queue again what was at work in a process that ended, or lost its run folders."""
+        """Queue again what was at work in a process that ended, or is done but no longer kept."""
         for trial in self._trials(TrialState.RUNNING):
             with locked(self._lock(trial.number), wait=False) as ended:
                 if ended:
-                    self._queue(trial)
-                    self.study.tell(trial.number, state=TrialState.FAIL)
+                    self._bury(trial)
         for trial in self._current(TrialState.COMPLETE):
             if not self._kept(trial):
                 self._queue(trial)
 
-    def _queue(self, trial: FrozenTrial) -> None:
-        if set(trial.params) == {axis.name for axis in self.plan.axes}:
-            self.study.enqueue_trial(trial.params, user_attrs={AGAIN: trial.number})
+    def _bury(self, trial: FrozenTrial) -> None:
+        """Call a trial whose process ended failed; what has ended too often is not tried again."""
+        deaths = trial.user_attrs.get(DEATHS, 0) + 1
+        if deaths < MOST_DEATHS and trial.number not in self._taken_up():
+            self._queue(trial, deaths)
+        self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def _queue(self, trial: FrozenTrial, deaths: int = 0) -> None:
+        point = trial.params or trial.system_attrs.get("fixed_params", {})
+        if set(point) == {axis.name for axis in self.plan.axes}:
+            self.study.enqueue_trial(point, user_attrs={AGAIN: trial.number, DEATHS: deaths})
 
     def _kept(self, trial: FrozenTrial) -> bool:
-        return all((self.root / "runs" / name).is_dir() for name in trial.user_attrs[RUNS])
+        return self.is_kept(trial.params, trial.user_attrs[RUNS])
 
     def _untried(self) -> Point | None:
         tried = [dict(trial.params) for trial in self._counted()]
@@ -117,7 +159,7 @@ class Study:
 
     def _sampler(self) -> Any:
         """Give a sampler that knows only seed and number, so that a resumed sweep goes on alike."""
-        seed = self.plan.about.sampler_seed + 1000 * len(self._counted())
+        seed = (self.plan.about.sampler_seed + 1000 * len(self._counted())) % 2**32
         if self.plan.about.method == "random":
             return optuna.samplers.RandomSampler(seed=seed)
         return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
@@ -131,19 +173,14 @@ class Study:
         return [trial for trial in self._current(TrialState.COMPLETE) if self._kept(trial)]
 
     def failures(self) -> list[FrozenTrial]:
-        """List the trials that failed, with their reason."""
-        return [t for t in self._current(TrialState.FAIL) if REASON in t.user_attrs]
+        """List the trials that failed and are not tried again."""
+        return [trial for trial in self._current(TrialState.FAIL) if why(trial)]
 
     def retry(self) -> None:
         """Queue again what has failed before; what was wrong may be mended."""
-        with self._turn():
+        with self.turn():
             for trial in self.failures():
                 self._queue(trial)
-
-    def _current(self, state: TrialState) -> list[FrozenTrial]:
-        """List the trials of a state that no other has taken up."""
-        taken_up = {trial.user_attrs.get(AGAIN) for trial in self._trials()}
-        return [trial for trial in self._trials(state) if trial.number not in taken_up]
 
     def tell(self, trial: Trial, value: float, runs: Sequence[str]) -> None:
         """Note what a trial came to.
@@ -153,19 +190,45 @@ class Study:
             value: Its mean validation metric.
             runs: Its run folders' names.
         """
-        trial.entry.set_user_attr(RUNS, list(runs))
-        self.study.tell(trial.number, value)
+        with self.turn():
+            trial.entry.set_user_attr(RUNS, list(runs))
+            self.study.tell(trial.number, value)
 
     def fail(self, trial: Trial, reason: str) -> None:
         """Note why a trial has no value."""
-        trial.entry.set_user_attr(REASON, reason)
-        self.study.tell(trial.number, state=TrialState.FAIL)
+        with self.turn():
+            trial.entry.set_user_attr(REASON, reason)
+            self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def turn(self) -> contextlib.AbstractContextManager[bool]:
+        """Be alone among the processes of this sweep while a block runs."""
+        return locked(self.locks / "turn", wait=True)
+
+    def run_lock(self, name: str) -> contextlib.AbstractContextManager[bool]:
+        """Be alone at a run: a search may have the same point at work twice."""
+        return locked(self.locks / f"run-{name}", wait=True)
+
+    def _current(self, state: TrialState) -> list[FrozenTrial]:
+        """List the trials of a state that no other has taken up."""
+        taken_up = self._taken_up()
+        return [trial for trial in self._trials(state) if trial.number not in taken_up]
+
+    def _taken_up(self) -> set[int]:
+        return {t.user_attrs[AGAIN] for t in self._trials() if AGAIN in t.user_attrs}
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=states or None)
 
-    def _turn(self) -> contextlib.AbstractContextManager[bool]:
-        return locked(self.locks / "turn", wait=True)
-
     def _lock(self, number: int) -> Path:
-        return self.locks / f"trial-{number}"
+        return self.locks / f"{self.plan.digest()}-{number}"
+
+
+def _cut_unfinished_line(journal: Path) -> None:
+    """Take away half a line that a process wrote before it was killed; nobody has acted on it."""
+    if not journal.exists():
+        return
+    content = journal.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with journal.open("r+b") as stream:
+            stream.truncate(whole)

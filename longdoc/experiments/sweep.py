@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import signal
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,15 @@ import numpy as np
 import torch
 
 from longdoc.errors import RunError
-from longdoc.experiments import store
+from longdoc.experiments import run, store
 from longdoc.experiments.compare import METRICS, System
 from longdoc.experiments.plan import PlannedRun, seeded
 from longdoc.experiments.runner import Runner, reason
 from longdoc.experiments.space import Point, SweepPlan, SweepSettings, point_name
 from longdoc.experiments.store import Run
-from longdoc.experiments.study import REASON, RUNS, Study, Trial
+from longdoc.experiments.study import RUNS, Study, Trial, why
 from longdoc.settings import require
+from longdoc.training import workplace
 from longdoc.training.progress import Progress, silent
 
 LOOK_SECONDS = 1.0
@@ -47,15 +50,22 @@ class Sweep:
     """What a sweep came to, the best on validation first.
 
     Attributes:
-        planned: How many trials the whole sweep has.
+        made: How many trials are done or have failed.
+        planned: How many the whole sweep has.
         failures: Point to the reason why it has no value.
     """
 
     about: SweepSettings
     tried: tuple[Tried, ...]
+    made: int
     planned: int
     failures: Mapping[str, str]
     command: str
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left, nor at work in another process."""
+        return self.made >= self.planned
 
 
 def execute(
@@ -82,19 +92,41 @@ def execute(
         RunError: Not one trial succeeded, or a process was killed.
     """
     require(processes >= 1, "processes", "at least 1", processes)
+    one = "1 on a system without file locks"
+    require(processes == 1 or workplace.HAS_LOCKS, "processes", one, processes)
     root = Path(output) / plan.about.name
-    Study(root, plan).retry()
+    study = _study(plan, root)
+    study.retry()
+    early = ""
     if processes == 1:
         work(plan, root, progress)
     else:
-        _together(plan, root, processes, progress)
+        early = _together(plan, study, processes, progress)
     progress(1.0, "reading runs")
-    found = read(plan, output, command)
+    with study.turn():
+        found = _read(plan, study, command)
+        store.write_json(root / f"sweep-{plan.digest()}.json", as_values(found))
+    if early and not found.complete:
+        raise RunError(early)
     if not found.tried:
-        message = f"not one trial succeeded: {next(iter(found.failures.values()), 'all at work')}"
+        reasons = [*found.failures.values(), "other processes are still at work on all of them"]
+        message = f"not one trial succeeded: {reasons[0]}"
         raise RunError(message)
-    store.write_json(root / "sweep.json", as_values(found))
     return found
+
+
+def _study(plan: SweepPlan, root: Path, runner: Runner | None = None) -> Study:
+    """Open a sweep's journal; what was made of documents that have changed since is not kept."""
+    known = runner or Runner(root / "runs")
+
+    def is_kept(point: Point, runs: Sequence[str]) -> bool:
+        digest = known.digest(plan.settings(point)) or ""
+        return all(
+            (known.root / name).is_dir() and name.endswith(digest[: run.CORPUS_DIGITS])
+            for name in runs
+        )
+
+    return Study(root, plan, is_kept)
 
 
 def work(plan: SweepPlan, root: Path, progress: Progress = silent, threads: int = 0) -> None:
@@ -108,8 +140,8 @@ def work(plan: SweepPlan, root: Path, progress: Progress = silent, threads: int 
     """
     if threads:
         torch.set_num_threads(threads)
-    study, runner = Study(root, plan), Runner(root / "runs")
-    total = plan.trials()
+    runner = Runner(root / "runs")
+    study, total = _study(plan, root, runner), plan.trials()
     while True:
         with study.next() as trial:
             if trial is None:
@@ -133,18 +165,20 @@ def _part(progress: Progress, finished: int, total: int) -> Progress:
 def _try(study: Study, runner: Runner, trial: Trial, progress: Progress) -> None:
     """Make a trial's runs, one a seed, and note what they come to."""
     name, seeds = point_name(trial.point), study.plan.about.seeds
-    runs: list[Run] = []
+    made: list[Run] = []
     try:
         settings = study.plan.settings(trial.point)
-        for number, seed in enumerate(seeds):
+        for place, seed in enumerate(seeds):
             tell = _part(
-                lambda share, message: progress(share, f"{name}: {message}"), number, len(seeds)
+                lambda share, message: progress(share, f"{name}: {message}"), place, len(seeds)
             )
-            runs.append(runner.make(PlannedRun(name, seeded(settings, seed)), tell))
+            planned = PlannedRun(name, seeded(settings, seed))
+            with study.run_lock(planned.settings.digest()):
+                made.append(runner.make(planned, tell))
     except Exception as error:  # whatever one trial does, the others go on
         study.fail(trial, reason(error))
         return
-    study.tell(trial, _value(study.plan, runs), [run.folder.name for run in runs])
+    study.tell(trial, _value(study.plan, made), [entry.folder.name for entry in made])
 
 
 def _value(plan: SweepPlan, runs: list[Run]) -> float:
@@ -152,52 +186,56 @@ def _value(plan: SweepPlan, runs: list[Run]) -> float:
     return System("", tuple(runs), {}).mean(plan.about.metric, mode, "validation")
 
 
-def _together(plan: SweepPlan, root: Path, processes: int, progress: Progress) -> None:
-    """Have several processes work on a sweep, and tell how far they are together."""
+def _together(plan: SweepPlan, study: Study, processes: int, progress: Progress) -> str:
+    """Have several processes work on a sweep, and tell how far they are together.
+
+    Returns:
+        What is to be said of processes that ended early; nothing where none did.
+    """
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // processes)
-    workers = [
-        context.Process(target=work, args=(plan, root, silent, threads)) for _ in range(processes)
-    ]
+    started: list[SpawnProcess] = []
     try:
-        for worker in workers:
+        for _ in range(processes):
+            worker = context.Process(target=work, args=(plan, study.root, silent, threads))
             worker.start()
-        _watch(plan, root, workers, progress)
+            started.append(worker)
+        while any(worker.is_alive() for worker in started):
+            finished = _finished(study)
+            progress(min(1.0, finished / plan.trials()), f"{finished} of {plan.trials()} trials")
+            started[0].join(LOOK_SECONDS) if started[0].is_alive() else time.sleep(LOOK_SECONDS)
     finally:
-        for worker in workers:
+        for worker in started:
             worker.terminate()
             worker.join()
-    killed = [worker.exitcode for worker in workers if worker.exitcode]
-    if killed:
-        message = (
-            f"{len(killed)} of {processes} processes ended early (exit code {killed[0]}; -9 is "
-            f"mostly too little memory); the same command goes on where they were"
-        )
-        raise RunError(message)
-
-
-def _watch(plan: SweepPlan, root: Path, workers: Sequence[BaseProcess], progress: Progress) -> None:
-    study, total = Study(root, plan), plan.trials()
-    while any(worker.is_alive() for worker in workers):
-        finished = _finished(study)
-        progress(finished / total, f"{finished} of {total} trials")
-        for worker in workers:
-            worker.join(LOOK_SECONDS / len(workers))
+    codes = [worker.exitcode for worker in started if worker.exitcode]
+    if not codes:
+        return ""
+    memory = ", mostly for want of memory" if -signal.SIGKILL in codes else ""
+    return (
+        f"{len(codes)} of {processes} processes ended early (exit code {codes[0]}{memory}); "
+        f"the same command goes on where they were"
+    )
 
 
 def read(plan: SweepPlan, output: str | Path = "runs", command: str = "") -> Sweep:
     """Read what a sweep has come to so far, without trying anything."""
-    root = Path(output) / plan.about.name
-    study = Study(root, plan)
-    points = {point_name(t.params): t for t in study.done()}  # a search may try a point twice
+    return _read(plan, _study(plan, Path(output) / plan.about.name), command)
+
+
+def _read(plan: SweepPlan, study: Study, command: str) -> Sweep:
+    done, failed = study.done(), study.failures()
+    points = {tuple(sorted(t.params.items())): t for t in done}  # a search may try a point twice
     tried = []
-    for name, trial in points.items():
-        runs = tuple(store.load(root / "runs" / run) for run in trial.user_attrs[RUNS])
-        tried.append(Tried(trial.params, System(name, runs, {})))
+    for trial in points.values():
+        point = {axis.name: trial.params[axis.name] for axis in plan.axes}
+        runs = tuple(store.load(study.root / "runs" / name) for name in trial.user_attrs[RUNS])
+        tried.append(Tried(point, System(point_name(point), runs, {})))
     metric = plan.about.metric
     tried.sort(key=lambda entry: -np.nan_to_num(entry.validation(metric), nan=-1.0))
-    failures = {point_name(t.params): t.user_attrs[REASON] for t in study.failures()}
-    return Sweep(plan.about, tuple(tried), plan.trials(), failures, command)
+    failures = {point_name(trial.params): why(trial) for trial in failed}
+    made = len(done) + len(failed)
+    return Sweep(plan.about, tuple(tried), made, plan.trials(), failures, command)
 
 
 def as_values(sweep: Sweep) -> dict[str, Any]:
@@ -207,7 +245,8 @@ def as_values(sweep: Sweep) -> dict[str, Any]:
         "metric": sweep.about.metric,
         "method": sweep.about.method,
         "command": sweep.command,
-        "planned": sweep.planned,
+        "trials_made": sweep.made,
+        "trials_planned": sweep.planned,
         "trials": [
             {
                 "point": dict(entry.point),

@@ -25,6 +25,12 @@ def answer(sweep: Sweep) -> str:
     return f"{text} Within its seeds' standard deviation, {deviation:.3f}: {names}."
 
 
+def state(sweep: Sweep) -> str:
+    """Say how much of a sweep is done."""
+    rest = "" if sweep.complete else "; the rest is at work in other processes"
+    return f"{sweep.made} of {sweep.planned} trials ({sweep.about.method}){rest}"
+
+
 def headers(sweep: Sweep) -> list[str]:
     """Name the columns."""
     chosen_by = sweep.about.metric.replace("f1", "F1")
@@ -60,7 +66,7 @@ def render(sweep: Sweep) -> str:
         "",
         f"Documents: {documents}; labels: {len(first.data['labels'])}; digest "
         f"`{first.data['digest'][:16]}`. Seeds: {', '.join(map(str, sweep.about.seeds))}. "
-        f"{len(sweep.tried)} of {sweep.planned} trials ({sweep.about.method}).",
+        f"{state(sweep)}.",
         "",
         _line(headers(sweep)),
         "|" + "---|" * len(headers(sweep)),

@@ -15,6 +15,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+HAS_LOCKS = fcntl is not None
 LOCK = "at-work.lock"
 ELAPSED = "elapsed.json"
 NOTED_SECONDS = 5

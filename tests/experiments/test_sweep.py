@@ -12,7 +12,7 @@ import pytest
 import longdoc
 from longdoc.documents.catalog import DataSettings
 from longdoc.errors import RunError, SettingsError
-from longdoc.experiments import space, sweep
+from longdoc.experiments import space, study, sweep
 from longdoc.settings import build
 from tests.conftest import ROOT, run_command
 
@@ -25,11 +25,6 @@ def plan(**changed):
     return space.make({"name": "svm", "seeds": [1], "settings": SVM, "space": COSTS, **changed})
 
 
-def trials(folder, name="svm"):
-    lines = (folder / name / "journal.log").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
 def test_a_grid_tries_each_point_once_and_orders_by_validation(tmp_path):
     found = sweep.execute(plan(), tmp_path)
     assert len(found.tried) == found.planned == 3
@@ -39,7 +34,8 @@ def test_a_grid_tries_each_point_once_and_orders_by_validation(tmp_path):
     assert (
         best.runs[0].metrics["splits"]["validation"][found.tried[0].mode]["macro-f1"] == values[0]
     )
-    kept = json.loads((tmp_path / "svm" / "sweep.json").read_text())
+    (file,) = (tmp_path / "svm").glob("sweep-*.json")
+    kept = json.loads(file.read_text())
     assert [entry["validation"]["macro-f1"]["mean"] for entry in kept["trials"]] == values
     before = {run: run.stat().st_mtime_ns for run in (tmp_path / "svm" / "runs").iterdir()}
     again = sweep.execute(plan(), tmp_path)
@@ -96,6 +92,63 @@ def test_a_search_that_was_stopped_proposes_what_an_undisturbed_one_does(method,
     assert len({e.point["baseline.c"] for e in whole.tried}) == 12
 
 
+def test_choices_in_another_order_are_the_same_sweep(tmp_path):
+    first = sweep.execute(plan(), tmp_path)
+    turned = {name: values[::-1] for name, values in COSTS.items()}
+    again = sweep.execute(plan(space=turned), tmp_path)
+    assert [e.point for e in again.tried] == [e.point for e in first.tried]
+    assert again.made == 3
+
+
+def test_documents_that_changed_are_tried_again(tmp_path):
+    own = tmp_path / "own.jsonl"
+    shutil.copy(LETTERS, own)
+    made = plan(settings={**SVM, "data": {"dataset": str(own)}})
+    sweep.execute(made, tmp_path)
+    lines = own.read_text().splitlines(keepends=True)
+    own.write_text("".join(lines[:70]))
+    again = sweep.execute(made, tmp_path)
+    sizes = {run.data["documents"]["train"] for e in again.tried for run in e.system.runs}
+    assert (again.made, len(sizes)) == (3, 1)
+    assert sizes.pop() < 60
+
+
+def test_half_a_line_in_the_journal_is_taken_away(tmp_path):
+    first = sweep.execute(plan(), tmp_path)
+    journal = tmp_path / "svm" / "journal.log"
+    with journal.open("a") as stream:
+        stream.write('{"op_code":4,"wor')
+    again = sweep.execute(plan(), tmp_path)
+    assert [e.point for e in again.tried] == [e.point for e in first.tried]
+    for line in journal.read_text().splitlines():
+        json.loads(line)
+
+
+def started(root, made):
+    """Choose a trial as a process does that is killed right after."""
+    opened = study.Study(root, made, lambda point, runs: True)
+    with opened.next() as trial:
+        return trial.point
+
+
+def test_a_trial_that_kills_its_process_does_not_keep_the_others_from_their_turn(tmp_path):
+    made, root = plan(), tmp_path / "svm"
+    points = [started(root, made)["baseline.features"] for _ in range(4)]
+    assert points == ["50", "50", "50", "200"]
+    (failed,) = study.Study(root, made, lambda point, runs: True).failures()
+    assert study.why(failed) == "its process was ended 3 times"
+    found = sweep.execute(made, tmp_path)  # a new command tries once more
+    assert len(found.tried) == 3
+    assert found.failures == {}
+
+
+def test_points_of_a_search_that_repeat_are_one_row(tmp_path):
+    wide = {"baseline.features": [50, 200], "baseline.ngrams": [1, 2]}
+    found = sweep.execute(plan(method="random", trials=50, space=wide), tmp_path)
+    assert found.made == found.planned == 4
+    assert len({str(e.point) for e in found.tried}) == len(found.tried) <= 4
+
+
 def test_several_seeds_are_one_trial(tmp_path):
     found = sweep.execute(plan(seeds=[1, 2], space={"baseline.features": [50]}), tmp_path)
     (entry,) = found.tried
@@ -130,7 +183,8 @@ def command(file, folder):
 
 
 def results(folder):
-    kept = json.loads((folder / "mini" / "sweep.json").read_text())
+    (file,) = (folder / "mini").glob("sweep-*.json")
+    kept = json.loads(file.read_text())
     return [(entry["point"], entry["validation"]["macro-f1"]["seeds"]) for entry in kept["trials"]]
 
 
@@ -164,8 +218,9 @@ def test_two_commands_share_a_sweep(mini, tmp_path):
         _, error = process.communicate(timeout=240)
         assert process.returncode == 0, error
     assert len(results(tmp_path)) == 4
-    states = [e for e in trials(tmp_path, "mini") if e["op_code"] == 6 and e.get("state") == 1]
-    assert len(states) == 4  # each point was completed once, by one of the two
+    lines = (tmp_path / "mini" / "journal.log").read_text().splitlines()
+    completed = [line for line in map(json.loads, lines) if line.get("values")]
+    assert len(completed) == 4  # each point by one of the two
 
 
 @pytest.mark.slow
@@ -206,6 +261,26 @@ def test_every_ready_sweep_can_run_on_own_documents(name):
         ({"space": {"a": {"b": {"training": {"seed": 1}}}}}, "without training.seed; name seeds"),
         ({"space": {"a": {"b": {"trainin": {}}}}}, "space.a, b: no setting named 'trainin'"),
         ({"space": {"a": [1]}}, "space.a must be names with values"),
+        ({"space": {"a": {"b": {"training": 5}}}}, "training is a group of settings, not 5"),
+        ({"space": {"a": {True: {}, False: {}}}}, "put this one in quotes"),
+        ({"space": {"a": {1: {}, "1": {}}}}, "choices of different names"),
+        (
+            {"space": {"adapter.rank": [4], "a": {"b": {"adapter": {"rank": 8}}}}},
+            "space: adapter.rank must be set by one axis",
+        ),
+        (
+            {"space": {"training.batch_size": [4], "training.batch-size": [8]}},
+            "space: training.batch_size must be set by one axis",
+        ),
+        (
+            {"space": {"adapter.rank": [*range(1, 102)], "training.epochs": [*range(1, 102)]}},
+            "at most 10000 combinations; got 10201",
+        ),
+        (
+            {"method": "tpe", "space": {"adapter.alpha": {"low": 1, "high": float("inf")}}},
+            "of finite ends",
+        ),
+        ({"sampler_seed": 2**32, "space": {"adapter.rank": [4]}}, "sampler_seed must be in"),
         ({"space": {"adapter.rank": {"low": 1, "high": 8}}}, "a grid needs a list of values"),
         (
             {"method": "tpe", "space": {"adapter.rank": {"low": 8, "high": 1}}},
@@ -226,6 +301,27 @@ def test_what_is_wrong_with_a_sweep_is_said(content, message):
     with pytest.raises(SettingsError) as caught:
         space.make(content)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"training": {"seed": 7}}, "training.seed must be left out; a sweep has seeds"),
+        ({"adapter": {"rank": 7}}, "adapter.rank must be left to the sweep"),
+    ],
+)
+def test_an_option_without_effect_is_refused(options, message):
+    with pytest.raises(SettingsError, match=message):
+        space.read("lora-rank", options)
+
+
+def test_what_was_given_is_cut_where_it_is_long():
+    bomb = ["x"] * 9
+    for _ in range(12):
+        bomb = [bomb] * 9
+    with pytest.raises(SettingsError) as caught:
+        space.make({"space": {"a": bomb}})
+    assert len(str(caught.value)) < 60_000
 
 
 def test_a_sweep_that_is_not_there_names_those_that_are():
