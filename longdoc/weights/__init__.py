@@ -1,0 +1,1 @@
+"""The weights that come with longdoc, one folder a backbone; docs/pretraining says how made."""
