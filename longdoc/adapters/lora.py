@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from longdoc.adapters import placement
 from longdoc.adapters.fused import use_fused_lora
 from longdoc.adapters.placement import Preset
+from longdoc.backbones.build import Start
 from longdoc.backbones.linear import use_fast_linears
 from longdoc.backbones.mamba import ModularMambaMixer, use_modular_mixers
 from longdoc.errors import RunError
@@ -28,11 +29,13 @@ class AdapterSettings:
     """What is trained: the whole backbone, an adapter in it, or the head alone."""
 
     preset: Preset = chosen(
-        "auto", "an adapter adapts what a model knows; one with random weights knows nothing"
+        "auto",
+        "an adapter adapts what a model knows, and one with random weights knows nothing; it saves "
+        "memory, and a small one needs little: docs/results/pretraining.md",
     )
     """e5-mistral: LoRA on all linear layers. original-notes: LoRA where the student's notes put it.
-    none: every weight is trained. head-only: the classifier alone. auto: none for a backbone with
-    random weights, e5-mistral for a pretrained one."""
+    none: every weight is trained. head-only: the classifier alone. auto: e5-mistral for pretrained
+    weights of a backbone wider than 256, none for a smaller one or random weights."""
     rank: int = cited(16, "wang2024e5mistral", "Sec. 4.2", unit="dimensions")
     """r, the rank of the update B A that is added to a frozen weight: how much it can say."""
     alpha: float = cited(
@@ -162,18 +165,18 @@ def _untie(model: PreTrainedModel, names: Sequence[str]) -> None:
         model.config.tie_word_embeddings = False
 
 
-def apply(model: PreTrainedModel, settings: AdapterSettings, *, from_random: bool) -> Any:
+def apply(model: PreTrainedModel, settings: AdapterSettings, start: Start) -> Any:
     """Make a model trainable as the settings say.
 
     Args:
         model: A classifier.
         settings: Preset and LoRA's numbers.
-        from_random: Whether the backbone's weights are random, for ``auto``.
+        start: What training starts from, for ``auto``.
 
     Returns:
         The model itself, or a peft model around it.
     """
-    preset = resolved(settings, from_random=from_random)
+    preset = resolved(settings, start)
     family = model.config.model_type
     if preset == "none":
         return model
@@ -199,11 +202,11 @@ def apply(model: PreTrainedModel, settings: AdapterSettings, *, from_random: boo
     return wrapped
 
 
-def resolved(settings: AdapterSettings, *, from_random: bool) -> Preset:
+def resolved(settings: AdapterSettings, start: Start) -> Preset:
     """Say which preset ``auto`` stands for."""
     if settings.preset != "auto":
         return settings.preset
-    return "none" if from_random else "e5-mistral"
+    return "e5-mistral" if start == "large" else "none"
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import huggingface_hub
 import torch
@@ -31,6 +31,11 @@ from longdoc.backbones.positions import extend_positions
 from longdoc.documents.document import Kind
 from longdoc.errors import DataError, MissingPartError, SettingsError, nearest
 from longdoc.settings import chosen
+
+Start = Literal["random", "small", "large"]
+"""Random weights, or those of a small or a large pretrained backbone."""
+SMALL_WIDTH = 256
+"""Ours are 192 wide; the next that was tried, minilm-l6, is 384 and large."""
 
 CLASSIFIERS: Mapping[str, Any] = {
     "mamba": MambaForSequenceClassification,
@@ -65,6 +70,13 @@ class Built:
     model: PreTrainedModel
     card: BackboneCard
     notes: dict[str, object]
+
+
+def start(card: BackboneCard, settings: BackboneSettings) -> Start:
+    """Say what training starts from, on which depends what is trained, and at which rate."""
+    if starts_at_random(card, settings):
+        return "random"
+    return "small" if card.width <= SMALL_WIDTH else "large"
 
 
 def starts_at_random(card: BackboneCard, settings: BackboneSettings) -> bool:
@@ -196,6 +208,11 @@ def load_tokenizer(
     """
     if card.make is not None and starts_at_random(card, settings):
         return train()
+    return own_tokenizer(card, settings)
+
+
+def own_tokenizer(card: BackboneCard, settings: BackboneSettings) -> PreTrainedTokenizerBase:
+    """Give the tokenizer that a backbone's weights were made with."""
     if card.package is not None:
         folder = shipped_folder(card)
         file = _weights(folder)

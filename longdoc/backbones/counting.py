@@ -2,12 +2,8 @@
 
 from collections.abc import Callable
 
-from transformers import PreTrainedTokenizerBase
-
 from longdoc.backbones import build
 from longdoc.backbones.catalog import BACKBONES
-from longdoc.documents.archives import cache_folder
-from longdoc.documents.document import Corpus
 from longdoc.errors import SettingsError
 from longdoc.tokens import tokenizers
 
@@ -22,26 +18,17 @@ def words(texts: list[str]) -> list[int]:
     return [len(text.split()) for text in texts]
 
 
-def counter(name: str, corpus: Corpus, vocabulary: int) -> Callable[[list[str]], list[int]]:
+def counter(name: str) -> Callable[[list[str]], list[int]]:
     """Give a function that counts the tokens of texts.
 
     Args:
         name: ``words``, a backbone's name, a local folder or a hub name.
-        corpus: On whose training split the tokenizer of a small backbone is trained.
-        vocabulary: Entries of such a tokenizer.
 
     Raises:
         LongdocError: There is no such tokenizer, or it cannot be had.
     """
     if name == "words":
         return words
-
-    def train() -> PreTrainedTokenizerBase:
-        texts = (document.text for document in corpus.splits["train"])
-        known = cache_folder() / "tokenizers"
-        known.mkdir(parents=True, exist_ok=True)
-        return tokenizers.train_cached(texts, vocabulary, corpus.digest(), known)
-
     settings = build.BackboneSettings(name=name)
     try:
         card = build.resolve(settings)
@@ -49,5 +36,5 @@ def counter(name: str, corpus: Corpus, vocabulary: int) -> Callable[[list[str]],
         without = ", ".join(card.name for card in BACKBONES.values() if card.make)
         message = f"no tokenizer named {name!r}; without a hub: words, {without}"
         raise SettingsError(message) from error
-    tokenizer = build.load_tokenizer(card, settings, train)
+    tokenizer = build.own_tokenizer(card, settings)
     return lambda texts: tokenizers.count(tokenizer, texts)

@@ -148,16 +148,14 @@ def lengths(
 ) -> None:
     """Show how long documents are, and how much of them fits into which window.
 
-    A small backbone's tokenizer is trained on the training split first. `words` counts what stands
-    between blanks.
+    `words` counts what stands between blanks.
 
     Example: longdoc datasets lengths echr-acl2019 --tokenizer mamba-mini
     """
     from longdoc.backbones import counting  # models load slowly; the other verbs do without
-    from longdoc.tokens.encoding import TokenSettings
 
     corpus = _load(name, task, text_field, label_fields, label_separator)
-    counter = counting.counter(tokenizer, corpus, TokenSettings().vocabulary)
+    counter = counting.counter(tokenizer)
     found = {
         split: statistics.lengths(statistics.count_tokens((d.text for d in part), counter))
         for split, part in corpus.splits.items()

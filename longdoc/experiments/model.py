@@ -23,10 +23,9 @@ BASE = "base.json"
 """Which checkpoint an adapter belongs to."""
 
 
-def peak_rate(settings: Settings, *, from_random: bool) -> float:
+def peak_rate(settings: Settings, start: backbones.Start) -> float:
     """Give the learning rate that the settings come to."""
-    preset = lora.resolved(settings.adapter, from_random=from_random)
-    return training.learning_rate(settings.training, preset, from_random=from_random)
+    return training.learning_rate(settings.training, lora.resolved(settings.adapter, start), start)
 
 
 def build_model(
@@ -43,8 +42,8 @@ def build_model(
     built = _classifier(settings, tokenizer, labels, kind)
     with torch.random.fork_rng():
         torch.manual_seed(settings.training.seed)
-        from_random = backbones.starts_at_random(built.card, settings.backbone)
-        model = lora.apply(built.model, settings.adapter, from_random=from_random)
+        start = backbones.start(built.card, settings.backbone)
+        model = lora.apply(built.model, settings.adapter, start)
     return model, built
 
 

@@ -313,8 +313,8 @@ def _train(job: Job) -> Trained:
         for split in ("train", "validation")
     }
     before = workplace.elapsed(job.folder)
-    from_random = backbones.starts_at_random(built.card, settings.backbone)
-    rate = models.peak_rate(settings, from_random=from_random)
+    start = backbones.start(built.card, settings.backbone)
+    rate = models.peak_rate(settings, start)
     with cost.measured() as fitting:
         fitted = trainer.fit(
             model,
@@ -339,7 +339,7 @@ def _train(job: Job) -> Trained:
     notes = {
         **built.notes,
         "learning_rate": rate,
-        "adapter": lora.resolved(settings.adapter, from_random=from_random),
+        "adapter": lora.resolved(settings.adapter, start),
         "interrupted": before > 0,
     }
     return Trained(fitted.model, timings, notes, fitted.history)

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from longdoc.adapters.placement import Preset
+from longdoc.backbones.build import Start
 from longdoc.settings import chosen, cited, require
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -33,15 +34,21 @@ class TrainingSettings:
     """Documents that go through the model at once, in each process."""
     accumulation: int = chosen(1, "a batch of 16 fits", unit="batches")
     """Batches whose gradients are added up before a step."""
-    learning_rate: float | None = chosen(None, "by what is trained: one of the next three")
-    """Peak learning rate; where it is not given, one of the next three is taken."""
+    learning_rate: float | None = chosen(None, "by what is trained: one of the next four")
+    """Peak learning rate; where it is not given, one of the next four is taken."""
     full_learning_rate: float = cited(
         3e-5,
         "chalkidis2022lexglue",
         "repository, scripts/run_ecthr.sh",
         note="devlin2019bert, App. A.3, has 5e-5, 3e-5, 2e-5; gu2023mamba, App. E.3.4, 1e-4",
     )
-    """Peak rate when every weight of a pretrained backbone is trained."""
+    """Peak rate when every weight of a pretrained backbone wider than 256 is trained."""
+    small_learning_rate: float = chosen(
+        3e-4,
+        "chosen on validation: docs/results/lora-placement.md, learning-rate",
+        note="turc2019students, README of the released miniatures: 3e-4 is the largest of its grid",
+    )
+    """Peak rate when every weight of a pretrained backbone of width 256 or less is trained."""
     lora_learning_rate: float = cited(
         5e-4,
         "hu2022lora",
@@ -112,6 +119,7 @@ def check(settings: TrainingSettings) -> None:
     for name in (
         "learning_rate",
         "full_learning_rate",
+        "small_learning_rate",
         "lora_learning_rate",
         "scratch_learning_rate",
     ):
@@ -119,13 +127,18 @@ def check(settings: TrainingSettings) -> None:
         require(rate is None or rate > 0, f"training.{name}", "above 0", rate)
 
 
-def learning_rate(settings: TrainingSettings, preset: Preset, *, from_random: bool) -> float:
-    """Give the peak rate for what is trained."""
+def learning_rate(settings: TrainingSettings, preset: Preset, start: Start) -> float:
+    """Give the peak rate for what is trained, and what it starts from."""
     if settings.learning_rate is not None:
         return settings.learning_rate
     if preset != "none":
         return settings.lora_learning_rate
-    return settings.scratch_learning_rate if from_random else settings.full_learning_rate
+    rates = {
+        "random": settings.scratch_learning_rate,
+        "small": settings.small_learning_rate,
+        "large": settings.full_learning_rate,
+    }
+    return rates[start]
 
 
 def uses_bfloat16(precision: Precision) -> bool:

@@ -215,7 +215,7 @@ def test_numbers_out_of_range_are_refused(changed, message):
     [("none", 1.0), ("head-only", 0.01), ("e5-mistral", 0.9), ("original-notes", 0.9)],
 )
 def test_presets_train_what_they_say(preset, trained):
-    adapted = lora.apply(FAMILIES["mamba"](), AdapterSettings(preset=preset), from_random=True)
+    adapted = lora.apply(FAMILIES["mamba"](), AdapterSettings(preset=preset), "random")
     some, every = lora.count_parameters(adapted)
     if preset == "none":
         assert some == every
@@ -238,9 +238,7 @@ def test_each_setting_changes_something(field):
         "rank_stabilised": True,
     }
     made = [
-        lora.apply(
-            FAMILIES["mamba"](), AdapterSettings(preset="e5-mistral", **changed), from_random=False
-        )
+        lora.apply(FAMILIES["mamba"](), AdapterSettings(preset="e5-mistral", **changed), "large")
         for changed in ({}, {field: other[field]})
     ]
     configs = [model.peft_config["default"].to_dict() for model in made]
@@ -248,5 +246,6 @@ def test_each_setting_changes_something(field):
 
 
 def test_auto_is_full_training_from_random_weights_and_lora_on_pretrained_ones():
-    assert lora.resolved(AdapterSettings(), from_random=True) == "none"
-    assert lora.resolved(AdapterSettings(), from_random=False) == "e5-mistral"
+    assert lora.resolved(AdapterSettings(), "random") == "none"
+    assert lora.resolved(AdapterSettings(), "small") == "none"
+    assert lora.resolved(AdapterSettings(), "large") == "e5-mistral"

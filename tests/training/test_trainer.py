@@ -191,10 +191,12 @@ def test_numbers_out_of_range_are_refused(changed, message):
 
 def test_the_learning_rate_follows_what_is_trained():
     settings = TrainingSettings()
-    assert learning_rate(settings, "none", from_random=True) == settings.scratch_learning_rate
-    assert learning_rate(settings, "none", from_random=False) == settings.full_learning_rate
-    assert learning_rate(settings, "e5-mistral", from_random=False) == settings.lora_learning_rate
-    assert learning_rate(replace(settings, learning_rate=1.0), "none", from_random=True) == 1.0
+    assert learning_rate(settings, "none", "random") == settings.scratch_learning_rate
+    assert learning_rate(settings, "none", "small") == settings.small_learning_rate
+    assert learning_rate(settings, "none", "large") == settings.full_learning_rate
+    for start in ("small", "large"):
+        assert learning_rate(settings, "e5-mistral", start) == settings.lora_learning_rate
+    assert learning_rate(replace(settings, learning_rate=1.0), "none", "random") == 1.0
 
 
 def test_scores_of_every_kind_lie_in_0_to_1_and_one_label_adds_up():
