@@ -34,8 +34,8 @@ class TrainingSettings:
     """Documents that go through the model at once, in each process."""
     accumulation: int = chosen(1, "a batch of 16 fits", unit="batches")
     """Batches whose gradients are added up before a step."""
-    learning_rate: float | None = chosen(None, "by what is trained: one of the next four")
-    """Peak learning rate; where it is not given, one of the next four is taken."""
+    learning_rate: float | None = chosen(None, "by what is trained: one of the next five")
+    """Peak learning rate; where it is not given, one of the next five is taken."""
     full_learning_rate: float = cited(
         3e-5,
         "chalkidis2022lexglue",
@@ -44,7 +44,7 @@ class TrainingSettings:
     )
     """Peak rate when every weight of a pretrained backbone wider than 256 is trained."""
     small_learning_rate: float = chosen(
-        3e-4,
+        1e-3,
         "chosen on validation: docs/results/lora-placement.md, learning-rate",
         note="turc2019students, README of the released miniatures: 3e-4 is the largest of its grid",
     )
@@ -56,7 +56,13 @@ class TrainingSettings:
         note="biderman2024lora, Sec. 4: ten times the full rate, 5e-5 to 5e-4; MambaPEFT's and "
         "ssm-peft's code: 1e-3",
     )
-    """Peak rate for LoRA, and for the head alone."""
+    """Peak rate for LoRA, and for the head alone, on a pretrained backbone wider than 256."""
+    small_lora_learning_rate: float = chosen(
+        3e-3,
+        "chosen on validation: docs/results/lora-placement.md, learning-rate",
+        note="ssm-peft's code goes up to 1e-2 on small Mambas",
+    )
+    """Peak rate for LoRA, and for the head alone, on a pretrained backbone of width 256 or less."""
     scratch_learning_rate: float = chosen(
         1e-3, "small models with random weights; see docs/experiment-log.md"
     )
@@ -121,6 +127,7 @@ def check(settings: TrainingSettings) -> None:
         "full_learning_rate",
         "small_learning_rate",
         "lora_learning_rate",
+        "small_lora_learning_rate",
         "scratch_learning_rate",
     ):
         rate = getattr(settings, name)
@@ -131,8 +138,10 @@ def learning_rate(settings: TrainingSettings, preset: Preset, start: Start) -> f
     """Give the peak rate for what is trained, and what it starts from."""
     if settings.learning_rate is not None:
         return settings.learning_rate
-    if preset != "none":
+    if preset != "none" and start == "large":
         return settings.lora_learning_rate
+    if preset != "none":
+        return settings.small_lora_learning_rate
     rates = {
         "random": settings.scratch_learning_rate,
         "small": settings.small_learning_rate,

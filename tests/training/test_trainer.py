@@ -194,8 +194,8 @@ def test_the_learning_rate_follows_what_is_trained():
     assert learning_rate(settings, "none", "random") == settings.scratch_learning_rate
     assert learning_rate(settings, "none", "small") == settings.small_learning_rate
     assert learning_rate(settings, "none", "large") == settings.full_learning_rate
-    for start in ("small", "large"):
-        assert learning_rate(settings, "e5-mistral", start) == settings.lora_learning_rate
+    assert learning_rate(settings, "e5-mistral", "large") == settings.lora_learning_rate
+    assert learning_rate(settings, "e5-mistral", "small") == settings.small_lora_learning_rate
     assert learning_rate(replace(settings, learning_rate=1.0), "none", "random") == 1.0
 
 
