@@ -56,13 +56,13 @@ class TrainingSettings:
         note="biderman2024lora, Sec. 4: ten times the full rate, 5e-5 to 5e-4; MambaPEFT's and "
         "ssm-peft's code: 1e-3",
     )
-    """Peak rate for LoRA, and for the head alone, on a pretrained backbone wider than 256."""
+    """Peak rate for LoRA, and for the head alone."""
     small_lora_learning_rate: float = chosen(
         3e-3,
         "chosen on validation: docs/results/lora-placement.md, learning-rate",
         note="ssm-peft's code goes up to 1e-2 on small Mambas",
     )
-    """Peak rate for LoRA, and for the head alone, on a pretrained backbone of width 256 or less."""
+    """The same on a pretrained backbone of width 256 or less."""
     scratch_learning_rate: float = chosen(
         1e-3, "small models with random weights; see docs/experiment-log.md"
     )
@@ -138,10 +138,9 @@ def learning_rate(settings: TrainingSettings, preset: Preset, start: Start) -> f
     """Give the peak rate for what is trained, and what it starts from."""
     if settings.learning_rate is not None:
         return settings.learning_rate
-    if preset != "none" and start == "large":
-        return settings.lora_learning_rate
     if preset != "none":
-        return settings.small_lora_learning_rate
+        small = start == "small"
+        return settings.small_lora_learning_rate if small else settings.lora_learning_rate
     rates = {
         "random": settings.scratch_learning_rate,
         "small": settings.small_learning_rate,
