@@ -90,9 +90,11 @@ for card in (
     ),
     BackboneCard(
         name="bert-mini",
-        summary="BERT, 2 layers of width 192, from random weights; no hub needed",
+        summary=f"BERT, 2 layers of width 192, {READ}",
         family="bert", licence="Apache-2.0", reference="devlin2019bert",
         width=192, context=512, causal=False, make=bert_mini,
+        package=("longdoc.weights.bert-mini", "longdoc"),
+        checksum="d59f42c5dfde123f670590a27a6d5521cbe9ab85c435d1615abde9d33f61ff3e",
     ),
     BackboneCard(
         name="mamba-130m",
