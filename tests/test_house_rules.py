@@ -70,7 +70,7 @@ def test_every_backbone_card_is_complete(card):
     assert lookup(card.reference).title
     assert card.width > 0
     assert card.context >= 512
-    assert bool(card.checkpoint) + bool(card.package) == 1 or card.make
+    assert bool(card.checkpoint) + bool(card.package) == 1
     assert (card.package is None) == (card.checksum == "")
 
 

@@ -84,9 +84,11 @@ for card in (
     ),
     BackboneCard(
         name="gpt-neo-mini",
-        summary="GPT-Neo, 2 layers of width 192, from random weights; no hub needed",
+        summary=f"GPT-Neo, 2 layers of width 192, {READ}",
         family="gpt_neo", licence="Apache-2.0", reference="black2021gptneo",
         width=192, context=2048, causal=True, make=gpt_neo_mini,
+        package=("longdoc.weights.gpt-neo-mini", "longdoc"),
+        checksum="34d2b44445664ed1f7c97a34a3cf6fababb0905a6d5fcec518c1d581b6b14eeb",
     ),
     BackboneCard(
         name="bert-mini",
