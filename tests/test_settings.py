@@ -170,4 +170,4 @@ def test_an_unknown_setting_to_explain_names_the_nearest():
     with pytest.raises(SettingsError, match=r"did you mean adapter\.rank"):
         explain.find("adapter.rnk")
     assert [s.name for s in explain.find("rank")] == ["adapter.rank"]
-    assert len(explain.find("adapter")) == 6
+    assert len(explain.find("adapter")) == 7

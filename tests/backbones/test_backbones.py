@@ -30,7 +30,7 @@ def tokenizer():
 
 
 def made(name, tokenizer, kind="multi-label", labels=("a", "b", "c"), max_tokens=64, seed=0):
-    settings = BackboneSettings(name=name, pretrained=False)
+    settings = BackboneSettings(name=name, pretrained=name not in BACKBONES)
     return build(
         settings, tokenizer, labels=labels, kind=kind, max_tokens=max_tokens, seed=seed
     ).model.eval()
