@@ -55,21 +55,24 @@ results: $(VENV)/.installed
 	 $(BIN)/longdoc compare docs/results/first-reuters.yaml --markdown; \
 	 $(BIN)/longdoc compare docs/results/first-echr.yaml --markdown) > docs/results/first-comparison.md
 
-# What pretraining brings (an hour and a half; what is finished is not made again).
+# What pretraining brings (about an hour and a half of one core; what is finished is not made again).
 results-pretraining: $(VENV)/.test
+	mkdir -p build
 	(cat docs/results/pretraining.head.md; \
 	 for plan in reuters imports echr; do \
 	   $(BIN)/longdoc compare docs/results/pretraining-$$plan.yaml --markdown || exit 1; done) \
 	 > build/pretraining.md && mv build/pretraining.md docs/results/pretraining.md
 
-# Which rate (half an hour), and where LoRA's adapters go and how large their rank is (an hour).
+# Which rate (about forty minutes of one core); where LoRA's adapters go, and how large their rank is.
 results-learning-rate: $(VENV)/.installed
+	mkdir -p build
 	(cat docs/results/learning-rate.head.md; \
 	 for model in mamba gpt-neo bert; do \
 	   $(BIN)/longdoc sweep learning-rate --backbone.name $$model-mini --markdown || exit 1; done) \
 	 > build/learning-rate.md && mv build/learning-rate.md docs/results/learning-rate.md
 
 results-lora: $(VENV)/.installed
+	mkdir -p build
 	(cat docs/results/lora-placement.head.md; \
 	 for model in mamba gpt-neo bert; do \
 	   $(BIN)/longdoc sweep lora-placement-$$model --markdown || exit 1; \

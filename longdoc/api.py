@@ -235,7 +235,7 @@ def sweep(
 
     Args:
         plan_file: A YAML file, its content as nested values, or the name of a ready sweep.
-        output: Folder in which the sweep gets a folder with journal, runs and ``sweep.json``.
+        output: Folder in which the sweep gets a folder with journal, runs and the answer as JSON.
         progress: Told how far the whole sweep is.
         processes: How many trials to have at work at once.
 

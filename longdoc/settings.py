@@ -272,7 +272,7 @@ def short(value: object) -> str:
         ("'xx", True)
     """
     speller = reprlib.Repr()
-    speller.maxlevel, speller.maxdict, speller.maxlist, speller.maxtuple = 4, 12, 12, 12
+    speller.maxlevel, speller.maxdict, speller.maxlist, speller.maxtuple = 2, 12, 12, 12
     speller.maxstring = speller.maxother = 200
     return speller.repr(value)
 

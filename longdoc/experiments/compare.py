@@ -52,6 +52,17 @@ class System:
         values = self.values(metric, mode, split)
         return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
+    def numbers(self, mode: str, split: str = "test") -> dict[str, dict[str, Any]]:
+        """Give both metrics with mean, spread and every seed's value, for JSON."""
+        return {
+            metric: {
+                "mean": self.mean(metric, mode, split),
+                "spread": self.spread(metric, mode, split),
+                "seeds": self.values(metric, mode, split),
+            }
+            for metric in METRICS
+        }
+
     def cost(self, name: str) -> float | None:
         """Give the median over seeds of what a run cost."""
         found = [run.timings[name] for run in self.runs if name in run.timings]
@@ -262,17 +273,7 @@ def as_values(comparison: Comparison) -> dict[str, Any]:
             {
                 "name": system.name,
                 "runs": [entry.folder.name for entry in system.runs],
-                "test": {
-                    mode: {
-                        metric: {
-                            "mean": system.mean(metric, mode),
-                            "spread": system.spread(metric, mode),
-                            "seeds": system.values(metric, mode),
-                        }
-                        for metric in METRICS
-                    }
-                    for mode in MODES
-                },
+                "test": {mode: system.numbers(mode) for mode in MODES},
                 "intervals": {metric: list(ends) for metric, ends in system.intervals.items()},
             }
             for system in comparison.systems

@@ -1,6 +1,5 @@
 """A plan: which systems meet on which documents, with which seeds."""
 
-import dataclasses
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,7 @@ import yaml
 
 from longdoc.errors import SettingsError, nearest
 from longdoc.experiments.settings import Settings
-from longdoc.settings import build, chosen, cited, merge, require
+from longdoc.settings import build, chosen, cited, merge, require, walk
 
 T = typing.TypeVar("T")
 LARGEST_PLAN = 2**20
@@ -154,7 +153,7 @@ def fields(record: type[T], rest: Mapping[str, Any], besides: Sequence[str], wha
     Raises:
         SettingsError: Something is not known or not allowed.
     """
-    known = [entry.name for entry in dataclasses.fields(record)]  # type: ignore[arg-type]
+    known = [setting.name for setting in walk(record)]
     for name in rest:
         if str(name).replace("-", "_") not in known:
             message = f"{what} has no {str(name)!r}; {nearest(str(name), (*known, *besides))}"

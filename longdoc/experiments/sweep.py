@@ -15,7 +15,7 @@ import torch
 
 from longdoc.errors import RunError
 from longdoc.experiments import run, store
-from longdoc.experiments.compare import METRICS, System
+from longdoc.experiments.compare import System
 from longdoc.experiments.plan import PlannedRun, seeded
 from longdoc.experiments.runner import Runner, reason
 from longdoc.experiments.space import Point, SweepPlan, SweepSettings, point_name
@@ -178,12 +178,8 @@ def _try(study: Study, runner: Runner, trial: Trial, progress: Progress) -> None
     except Exception as error:  # whatever one trial does, the others go on
         study.fail(trial, reason(error))
         return
-    study.tell(trial, _value(study.plan, made), [entry.folder.name for entry in made])
-
-
-def _value(plan: SweepPlan, runs: list[Run]) -> float:
-    mode = runs[0].settings.thresholds.mode
-    return System("", tuple(runs), {}).mean(plan.about.metric, mode, "validation")
+    value = Tried(trial.point, System(name, tuple(made), {})).validation(study.plan.about.metric)
+    study.tell(trial, value, [entry.folder.name for entry in made])
 
 
 def _together(plan: SweepPlan, study: Study, processes: int, progress: Progress) -> str:
@@ -255,14 +251,7 @@ def as_values(sweep: Sweep) -> dict[str, Any]:
                 "trainable_parameters": entry.system.cost("trainable_parameters"),
                 "train_seconds": entry.system.cost("train_seconds"),
                 **{
-                    split: {
-                        metric: {
-                            "mean": entry.system.mean(metric, entry.mode, split),
-                            "spread": entry.system.spread(metric, entry.mode, split),
-                            "seeds": entry.system.values(metric, entry.mode, split),
-                        }
-                        for metric in METRICS
-                    }
+                    split: entry.system.numbers(entry.mode, split)
                     for split in ("validation", "test")
                 },
             }

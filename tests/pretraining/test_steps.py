@@ -15,6 +15,9 @@ from longdoc.pretraining.batches import IGNORED, Marks, Pieces
 from longdoc.pretraining.stream import Stream
 from longdoc.tokens import tokenizers
 
+DOCUMENTS_PIECES_ROOM = (
+    st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(2, 17), st.integers(8, 60),
+)  # fmt: skip
 MARKS = Marks(pad=0, vocabulary=400, cls=1, sep=2, mask=3)
 
 
@@ -31,9 +34,7 @@ def stream(lengths, splits=None, sources=None):
     )
 
 
-@given(
-    st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(2, 17), st.integers(8, 60)
-)
+@given(*DOCUMENTS_PIECES_ROOM)
 @settings(deadline=None, derandomize=True)
 def test_every_token_but_a_documents_first_is_predicted_once(lengths, longest, room):
     tokens = stream(lengths)
@@ -55,9 +56,7 @@ def test_every_token_but_a_documents_first_is_predicted_once(lengths, longest, r
             assert np.searchsorted(tokens.starts, int(labels[-1]) - 10, "right") == first
 
 
-@given(
-    st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(2, 17), st.integers(8, 60)
-)
+@given(*DOCUMENTS_PIECES_ROOM)
 @settings(deadline=None, derandomize=True)
 def test_masked_pieces_hold_every_token_once(lengths, longest, room):
     tokens = stream(lengths)
