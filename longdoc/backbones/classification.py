@@ -52,11 +52,7 @@ class LastTokenClassification:
             ``logits`` of shape ``(b, c)``, and ``loss`` if labels are given.
         """
         outputs, lengths = self._read(input_ids, attention_mask, inputs_embeds, kwargs)
-        last = last_token(outputs.last_hidden_state, lengths)
-        if not torch.is_autocast_enabled(last.device.type):
-            # Mamba's last state is float32 whatever its weights are.
-            last = last.to(next(self.score.parameters()).dtype)  # type: ignore[attr-defined]
-        logits = self.score(last)  # type: ignore[attr-defined]
+        logits = self.head(last_token(outputs.last_hidden_state, lengths))
         loss = None
         if labels is not None:
             loss = self.loss_function(  # type: ignore[attr-defined]
@@ -68,6 +64,19 @@ class LastTokenClassification:
             loss=loss, logits=logits, hidden_states=outputs.hidden_states
         )
         return result if return_dict is not False else result.to_tuple()
+
+    def vectors(self, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
+        """Give what the head stands on: a vector a document, shape ``(b, d)``."""
+        outputs, lengths = self._read(input_ids, attention_mask, None, {})
+        return last_token(outputs.last_hidden_state, lengths)
+
+    def head(self, vectors: Tensor) -> Tensor:
+        """Give logits ``(b, c)`` of vectors ``(b, d)``."""
+        if not torch.is_autocast_enabled(vectors.device.type):
+            # Mamba's last state is float32 whatever its weights are.
+            vectors = vectors.to(next(self.score.parameters()).dtype)  # type: ignore[attr-defined]
+        logits: Tensor = self.score(vectors)  # type: ignore[attr-defined]
+        return logits
 
     def _read(
         self,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from longdoc.backbones import build
 from longdoc.backbones.catalog import BACKBONES
+from longdoc.backbones.settings import BackboneSettings
 from longdoc.errors import SettingsError
 from longdoc.tokens import tokenizers
 
@@ -29,7 +30,7 @@ def counter(name: str) -> Callable[[list[str]], list[int]]:
     """
     if name == "words":
         return words
-    settings = build.BackboneSettings(name=name)
+    settings = BackboneSettings(name=name)
     try:
         card = build.resolve(settings)
     except SettingsError as error:

@@ -9,6 +9,7 @@ from longdoc.cli.evaluate import print_run
 from longdoc.cli.progress import shown
 from longdoc.experiments import run, store
 from longdoc.experiments.settings import Settings
+from longdoc.training import workplace
 
 
 def _train(
@@ -31,7 +32,7 @@ def _train(
     choices.prepare()
     with shown() as progress:
         folder = run.execute(settings, output, name=name, progress=progress)
-    if run.is_main_process() and store.is_complete(folder):
+    if workplace.is_main_process() and store.is_complete(folder):
         print_run(store.load(folder), "test")
         print(f"\nrun folder: {folder}")
 

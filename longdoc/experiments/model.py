@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from longdoc.adapters import lora
 from longdoc.backbones import build as backbones
+from longdoc.backbones import checkpoints
 from longdoc.backbones.catalog import FAMILIES, BackboneCard
 from longdoc.backbones.linear import use_fast_linears
 from longdoc.documents.document import Kind
@@ -74,7 +75,7 @@ def save_model(
     if hasattr(model, "peft_config"):
         model.save_pretrained(folder / "adapter")
         if not backbones.starts_at_random(card, settings.backbone):
-            store.write_json(folder / BASE, backbones.identity(card, settings.backbone))
+            store.write_json(folder / BASE, checkpoints.identity(card, settings.backbone))
             return
         with torch.no_grad():
             fresh = backbones.CLASSIFIERS[card.family](model.get_base_model().config)
@@ -139,7 +140,7 @@ def _pinned(settings: Settings, folder: Path) -> Settings:
     if "commit" in kept:
         backbone = replace(settings.backbone, revision=kept["commit"] or settings.backbone.revision)
         return replace(settings, backbone=backbone)
-    now = backbones.identity(backbones.resolve(settings.backbone), settings.backbone)
+    now = checkpoints.identity(backbones.resolve(settings.backbone), settings.backbone)
     if kept != now:
         message = (
             f"the adapter in {folder} was trained on {kept['checkpoint']} with weights of SHA-256 "

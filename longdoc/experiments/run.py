@@ -1,8 +1,6 @@
 """One system, one seed, from documents to a complete run folder."""
 
 import contextlib
-import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from longdoc import environment, predictions
-from longdoc.adapters import lora
 from longdoc.backbones import build as backbones
 from longdoc.backbones.catalog import BackboneCard
 from longdoc.baselines import majority, tfidf_svm
@@ -23,18 +19,17 @@ from longdoc.documents.archives import cache_folder
 from longdoc.documents.document import Corpus
 from longdoc.errors import RunError
 from longdoc.experiments import evaluate, store
-from longdoc.experiments import model as models
+from longdoc.experiments import job as jobs
+from longdoc.experiments.job import Job
 from longdoc.experiments.settings import Settings
 from longdoc.kernels.allocator import keep_freed_memory
 from longdoc.metrics import cost
 from longdoc.predictions import Predictions
 from longdoc.settings import to_mapping
 from longdoc.tokens import tokenizers
-from longdoc.tokens.batches import Collate
-from longdoc.tokens.encoding import Encoded, encode
+from longdoc.tokens.encoding import encode
 from longdoc.training import settings as training
-from longdoc.training import trainer, workplace
-from longdoc.training.predict import score_documents
+from longdoc.training import workplace
 from longdoc.training.progress import Progress, silent
 
 CORPUS_DIGITS = 8
@@ -101,16 +96,16 @@ def execute(
     if final.exists():
         message = f"{final} is there, but is no complete run; move it away"
         raise RunError(message)
-    if settings.baseline.name != "none" and not is_main_process():
+    if settings.baseline.name != "none" and not workplace.is_main_process():
         return final
     partial.mkdir(parents=True, exist_ok=True)
-    with store.alone_in(partial) if is_main_process() else contextlib.nullcontext():
+    with store.alone_in(partial) if workplace.is_main_process() else contextlib.nullcontext():
         if not store.holds_everything(partial):
             system = _baseline if settings.baseline.name != "none" else _backbone
             outcome = system(settings, corpus, partial, progress)
-            if is_main_process():
+            if workplace.is_main_process():
                 _write(settings, name or settings.system(), corpus, partial, outcome)
-        if is_main_process():
+        if workplace.is_main_process():
             _finish(partial, final)
     return final
 
@@ -122,11 +117,6 @@ def _finish(partial: Path, final: Path) -> None:
         (partial / name).unlink(missing_ok=True)
     store.settle(partial)
     partial.rename(final)
-
-
-def is_main_process() -> bool:
-    """Say whether this process writes; of those that torchrun started only the first does."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _write(settings: Settings, system: str, corpus: Corpus, folder: Path, outcome: Outcome) -> None:
@@ -210,7 +200,7 @@ def _tokenizer(
         return tokenizers.train_cached(texts, settings.tokens.vocabulary, corpus.digest(), known)
 
     tokenizer = backbones.load_tokenizer(card, settings.backbone, train)
-    if is_main_process():
+    if workplace.is_main_process():
         unfinished = place.with_name("tokenizer.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         tokenizer.save_pretrained(unfinished)
@@ -226,21 +216,10 @@ def _backbone(settings: Settings, corpus: Corpus, folder: Path, progress: Progre
         split: encode(corpus.splits[split], tokenizer, settings.tokens, causal=card.causal)
         for split in ("train", *HELD_OUT)
     }
-    pad = tokenizer.pad_token_id
-    trained = _trained(Job(settings, corpus, folder, tokenizer, encoded, progress))
+    job = Job(settings, corpus, folder, tokenizer, encoded, progress)
+    trained = jobs.train(job)
     with cost.measured() as predicting:
-        scores = {
-            split: score_documents(
-                trained.model,
-                encoded[split],
-                corpus.kind,
-                pad=pad,
-                batch_size=settings.training.batch_size,
-                bfloat16=training.uses_bfloat16(settings.training.precision),
-                progress=lambda share, message: progress(0.9 + 0.1 * share, message),
-            )
-            for split in HELD_OUT
-        }
+        scores = {split: jobs.score(job, trained, split) for split in HELD_OUT}
     parts = {
         split: _predictions(
             corpus,
@@ -259,102 +238,3 @@ def _backbone(settings: Settings, corpus: Corpus, folder: Path, progress: Progre
         "peak_bytes": max(trained.timings["peak_bytes"], predicting.peak_bytes),
     }
     return Outcome(parts, timings, trained.notes, trained.history)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What training starts from.
-
-    Attributes:
-        folder: The run's, while it is at work.
-        encoded: Each split's documents in the tokenizer's tokens.
-    """
-
-    settings: Settings
-    corpus: Corpus
-    folder: Path
-    tokenizer: PreTrainedTokenizerBase
-    encoded: dict[str, list[Encoded]]
-    progress: Progress
-
-
-@dataclass
-class Trained:
-    """A trained model, and what is known of its training; all but the model is kept as JSON."""
-
-    model: Any
-    timings: dict[str, Any]
-    notes: dict[str, object]
-    history: list[dict[str, float]]
-
-
-def _trained(job: Job) -> Trained:
-    """Train, or take the training that was finished before this run was interrupted."""
-    kept, model_folder = job.folder / "trained.json", job.folder / "model"
-    if kept.exists():
-        about = json.loads(kept.read_text(encoding="utf-8"))
-        place = (model_folder, job.settings, job.tokenizer, job.corpus.labels, job.corpus.kind)
-        return Trained(models.load_saved(*place)[0], **about)
-    trained = _train(job)
-    if is_main_process():
-        card = backbones.resolve(job.settings.backbone)
-        models.save_model(trained.model, job.settings, card, model_folder)
-        about = {name: getattr(trained, name) for name in ("timings", "notes", "history")}
-        store.write_json(kept, about)
-    return trained
-
-
-def _train(job: Job) -> Trained:
-    settings, corpus, encoded = job.settings, job.corpus, job.encoded
-    model, built = models.build_model(settings, job.tokenizer, corpus.labels, corpus.kind)
-    _check_adapters(model, encoded["train"], job.tokenizer.pad_token_id)
-    splits = {
-        split: trainer.Split(split, corpus.kind, encoded[split], corpus.truth(corpus.splits[split]))
-        for split in ("train", "validation")
-    }
-    before = workplace.elapsed(job.folder)
-    start = backbones.start(built.card, settings.backbone)
-    rate = models.peak_rate(settings, start)
-    with cost.measured() as fitting:
-        fitted = trainer.fit(
-            model,
-            splits["train"],
-            splits["validation"],
-            settings.training,
-            rate=rate,
-            folder=job.folder / "checkpoints",
-            progress=_while_training(job),
-        )
-    trainable, total = lora.count_parameters(fitted.model)
-    seconds = before + fitting.seconds
-    timings = {
-        "train_seconds": seconds,
-        "train_tokens": fitted.tokens,
-        "train_tokens_per_second": fitted.tokens / seconds,
-        "peak_bytes": fitting.peak_bytes,
-        "trainable_parameters": trainable,
-        "parameters": total,
-        "steps": fitted.steps,
-    }
-    notes = {
-        **built.notes,
-        "learning_rate": rate,
-        "adapter": lora.resolved(settings.adapter, start),
-        "interrupted": before > 0,
-    }
-    return Trained(fitted.model, timings, notes, fitted.history)
-
-
-def _while_training(job: Job) -> Progress:
-    """Tell a run's progress of its training, which is nine tenths of it, and note the time."""
-
-    def tell(share: float, message: str) -> None:
-        job.progress(0.9 * share, message)
-
-    return workplace.clocked(tell, job.folder, writes=is_main_process())
-
-
-def _check_adapters(model: nn.Module, encoded: list[Encoded], pad: int) -> None:
-    nothing = np.zeros(0, dtype=np.float32)
-    few = Collate(pad)([(part.ids[-64:], nothing) for part in encoded[:2]])
-    lora.check_alive(model, few)

@@ -5,9 +5,10 @@ import json
 from dataclasses import dataclass, field
 
 from longdoc.adapters.lora import AdapterSettings
-from longdoc.backbones.build import BackboneSettings
+from longdoc.backbones.settings import BackboneSettings
 from longdoc.baselines.settings import BaselineSettings
 from longdoc.documents.catalog import DataSettings
+from longdoc.imbalance.settings import ImbalanceSettings
 from longdoc.metrics.thresholds import ThresholdSettings
 from longdoc.settings import to_mapping
 from longdoc.tokens.encoding import TokenSettings
@@ -28,6 +29,7 @@ class Settings:
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    imbalance: ImbalanceSettings = field(default_factory=ImbalanceSettings)
     baseline: BaselineSettings = field(default_factory=BaselineSettings)
     thresholds: ThresholdSettings = field(default_factory=ThresholdSettings)
 

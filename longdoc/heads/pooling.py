@@ -56,3 +56,28 @@ def last_token(hidden: Tensor, lengths: Tensor) -> Tensor:
         raise ValueError(message)
     rows = torch.arange(hidden.shape[0], device=hidden.device)
     return hidden[rows, lengths - 1]
+
+
+def mean(hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """Average the hidden states of each document's real tokens.
+
+    Args:
+        hidden: Hidden states, shape ``(b, l, d)``, any floating type.
+        attention_mask: 1 for real tokens, 0 for padding, shape ``(b, l)``; all real without.
+
+    Returns:
+        One vector a document, shape ``(b, d)``, the type of ``hidden``; added up in float32 at
+        least.
+
+    Source:
+        reimers2019sbert, Sec. 3 (MEAN strategy).
+
+    Example:
+        >>> mean(torch.tensor([[[2.0], [4.0], [9.0]]]), torch.tensor([[1, 1, 0]]))
+        tensor([[3.]])
+    """
+    if attention_mask is None:
+        attention_mask = torch.ones(hidden.shape[:2], device=hidden.device)
+    wide = hidden if hidden.dtype == torch.float64 else hidden.float()
+    real = attention_mask.to(wide.dtype)[:, :, None]
+    return ((wide * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)).to(hidden.dtype)

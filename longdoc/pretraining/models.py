@@ -24,6 +24,7 @@ from longdoc.backbones.catalog import BackboneCard
 from longdoc.backbones.gpt_neo import use_block_attention
 from longdoc.backbones.linear import use_fast_linears
 from longdoc.backbones.mamba import use_modular_mixers
+from longdoc.backbones.settings import BackboneSettings
 from longdoc.pretraining.batches import IGNORED
 from longdoc.pretraining.objective import linear_cross_entropy
 
@@ -111,7 +112,7 @@ PLAIN: Mapping[str, Any] = {
 
 def make(
     card: BackboneCard,
-    settings: build.BackboneSettings,
+    settings: BackboneSettings,
     tokenizer: PreTrainedTokenizerBase,
     seed: int,
 ) -> PreTrainedModel:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from longdoc import environment
-from longdoc.backbones import build
+from longdoc.backbones import build, checkpoints
 from longdoc.backbones.catalog import BackboneCard
 from longdoc.documents.document import SPLITS
 from longdoc.errors import DataError, RunError, SettingsError
@@ -318,7 +318,7 @@ def _write(job: Job, record: dict[str, Any], command: str) -> None:
     learnt = job.folder / "learnt"
     job.tokenizer.save_pretrained(learnt)
     weights = learnt / "model.safetensors"
-    whole["sha256"] = build.digest(weights)
+    whole["sha256"] = checkpoints.digest(weights)
     whole["dtype"] = str(next(iter(load_file(weights).values())).dtype).removeprefix("torch.")
     whole["bytes"] = weights.stat().st_size
     (learnt / "README.md").write_text(card.render(job.backbone, whole), encoding="utf-8")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from longdoc.backbones.build import BackboneSettings
+from longdoc.backbones.settings import BackboneSettings
 from longdoc.settings import chosen, cited, require
 from longdoc.training.settings import Precision
 

@@ -3,7 +3,7 @@
 Letters: ``b`` documents in the batch, ``l`` tokens of the longest, ``c`` labels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,18 +17,36 @@ POOL = 50
 """Effective batches whose documents are sorted by length together; as in transformers' grouping."""
 
 
-class Windows(Dataset[tuple[NDArray[np.int32], NDArray[np.float32]]]):
-    """Token windows with their targets."""
+Read = Sequence[Encoded] | NDArray[np.float32]
+"""What a model reads of documents: token windows, or one vector each, shape (documents, d)."""
+Row = tuple[NDArray[np.generic], NDArray[np.float32]]
 
-    def __init__(self, encoded: Sequence[Encoded], targets: NDArray[np.float32]) -> None:
+
+def token_counts(read: Read) -> NDArray[np.int64]:
+    """Count the tokens of each document, shape (documents,); a vector counts as one."""
+    if isinstance(read, np.ndarray):
+        return np.ones(len(read), dtype=np.int64)
+    return np.array([len(part.ids) for part in read], dtype=np.int64)
+
+
+def taken(read: Read, rows: NDArray[np.int64]) -> Read:
+    """Take documents by their numbers."""
+    return read[rows] if isinstance(read, np.ndarray) else [read[row] for row in rows]
+
+
+class Windows(Dataset[Row]):
+    """Token windows, or vectors, with their targets."""
+
+    def __init__(self, encoded: Read, targets: NDArray[np.float32]) -> None:
         self.encoded = encoded
         self.targets = targets
 
     def __len__(self) -> int:
         return len(self.encoded)
 
-    def __getitem__(self, row: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        return self.encoded[row].ids, self.targets[row]
+    def __getitem__(self, row: int) -> Row:
+        part = self.encoded[row]
+        return part.ids if isinstance(part, Encoded) else part, self.targets[row]
 
 
 class Collate:
@@ -37,17 +55,21 @@ class Collate:
     def __init__(self, pad: int) -> None:
         self.pad = pad
 
-    def __call__(
-        self, rows: Sequence[tuple[NDArray[np.int32], NDArray[np.float32]]]
-    ) -> dict[str, Tensor]:
-        """Give ``input_ids`` and ``attention_mask`` ``(b, l)`` and ``labels`` ``(b, c)``."""
+    def __call__(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """Give ``input_ids`` and ``attention_mask`` ``(b, l)`` and ``labels`` ``(b, c)``.
+
+        Vectors come as ``vectors`` ``(b, d)`` instead.
+        """
+        labels = torch.from_numpy(np.stack([target for _, target in rows]))
+        if rows[0][0].dtype.kind == "f":
+            vectors = torch.from_numpy(np.stack([vector for vector, _ in rows]))
+            return {"vectors": vectors, "labels": labels}
         longest = max(len(ids) for ids, _ in rows)
         ids = torch.full((len(rows), longest), self.pad, dtype=torch.long)
         mask = torch.zeros((len(rows), longest), dtype=torch.long)
         for row, (tokens, _) in enumerate(rows):
             ids[row, : len(tokens)] = torch.from_numpy(tokens.astype(np.int64))
             mask[row, : len(tokens)] = 1
-        labels = torch.from_numpy(np.stack([target for _, target in rows]))
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
@@ -70,7 +92,7 @@ class EpochBatches(Sampler[list[int]]):
 
     def __init__(
         self,
-        lengths: Sequence[int],
+        lengths: Sequence[int] | NDArray[np.int64],
         batch: int,
         *,
         accumulation: int = 1,
@@ -83,10 +105,17 @@ class EpochBatches(Sampler[list[int]]):
         self.batch, self.accumulation, self.seed = batch, accumulation, seed
         self.processes, self.rank, self.group = processes, rank, group
         self.epoch = 0
+        self.documents = len(self.lengths)
+        self.draw: Callable[[int], NDArray[np.int64]] | None = None
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order comes next."""
         self.epoch = epoch
+
+    def draw_with(self, draw: Callable[[int], NDArray[np.int64]] | None) -> None:
+        """Choose which documents an epoch has by its number, always as many; None: each once."""
+        self.draw = draw
+        self.documents = len(self.lengths) if draw is None else len(draw(0))
 
     @property
     def step(self) -> int:
@@ -94,12 +123,13 @@ class EpochBatches(Sampler[list[int]]):
         return self.batch * self.accumulation * self.processes
 
     def __len__(self) -> int:
-        return -(-len(self.lengths) // self.step) * self.accumulation
+        return -(-self.documents // self.step) * self.accumulation
 
     def steps(self) -> NDArray[np.int64]:
         """Give this epoch's documents, shape (steps, documents a step)."""
         generator = np.random.default_rng([self.seed, self.epoch])
-        order = generator.permutation(len(self.lengths))
+        drawn = np.arange(self.documents) if self.draw is None else self.draw(self.epoch)
+        order = generator.permutation(drawn)
         missing = -len(order) % self.step
         order = np.concatenate([order, np.resize(order, missing)]) if missing else order
         if not self.group:

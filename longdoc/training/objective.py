@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from longdoc.documents.document import Kind
+from longdoc.imbalance.loss import LabelLoss
 
 
 def targets(truth: NDArray[np.bool_], kind: Kind) -> NDArray[np.float32]:
@@ -20,8 +21,8 @@ def targets(truth: NDArray[np.bool_], kind: Kind) -> NDArray[np.float32]:
     return (truth[:, 1:] if kind == "binary" else truth).astype(np.float32)
 
 
-def document_losses(logits: Tensor, aims: Tensor, kind: Kind) -> Tensor:
-    """Give each document's loss, in float32: cross entropy for one label, else mean binary one.
+def cross_entropies(logits: Tensor, aims: Tensor, kind: Kind) -> Tensor:
+    """Give each document's cross entropy, in float32, whatever loss is trained with.
 
     Args:
         logits: Shape ``(b, m)``.
@@ -37,7 +38,7 @@ def document_losses(logits: Tensor, aims: Tensor, kind: Kind) -> Tensor:
     return losses.mean(dim=1)
 
 
-def step_loss(kind: Kind, documents_a_step: int) -> Callable[..., Tensor]:
+def step_loss(loss: LabelLoss, documents_a_step: int) -> Callable[..., Tensor]:
     """Give the loss function for transformers' Trainer.
 
     The losses of a batch are added up and divided by the documents of the whole optimizer step, so
@@ -45,19 +46,27 @@ def step_loss(kind: Kind, documents_a_step: int) -> Callable[..., Tensor]:
     processes the Trainer multiplies by their number what the averaging of gradients divides by.)
 
     Args:
-        kind: The task's.
+        loss: Gives each document's.
         documents_a_step: Batch times accumulation times processes.
     """
 
-    def loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | None = None) -> Tensor:
-        losses = document_losses(outputs["logits"], labels, kind)
+    def of_batch(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | None = None) -> Tensor:
+        losses = loss.documents(outputs["logits"], labels)
         return losses.mean() if num_items_in_batch is None else losses.sum() / documents_a_step
 
-    return loss
+    return of_batch
 
 
-def scores(logits: Tensor, kind: Kind) -> Tensor:
-    """Turn logits into one score a label, 0..1, shape ``(b, c)``."""
+def scores(logits: Tensor, kind: Kind, shift: NDArray[np.float64] | None = None) -> Tensor:
+    """Turn logits into one score a label, 0..1, shape ``(b, c)``.
+
+    Args:
+        logits: Shape ``(b, m)``.
+        kind: The task's.
+        shift: Added to the logits, shape ``(m,)``.
+    """
+    if shift is not None:
+        logits = logits.float() + torch.from_numpy(shift).to(logits.device, torch.float32)
     if kind == "multi-class":
         return torch.softmax(logits.float(), dim=1)
     likely = torch.sigmoid(logits.float())

@@ -68,6 +68,10 @@ class TrainingSettings:
         1e-3, "small models with random weights; see docs/experiment-log.md"
     )
     """Peak rate when every weight starts at random."""
+    head_learning_rate: float | None = chosen(
+        None, "one rate for all; ten times the backbone's is usual too, whose head starts at random"
+    )
+    """Peak rate of the head, which starts at random; that of the rest where it is not given."""
     schedule: Literal["linear", "cosine", "constant"] = cited(
         "linear", "devlin2019bert", "App. A.2", note="as in the authors' fine-tuning code"
     )
@@ -130,6 +134,7 @@ def check(settings: TrainingSettings) -> None:
         "lora_learning_rate",
         "small_lora_learning_rate",
         "scratch_learning_rate",
+        "head_learning_rate",
     ):
         rate = getattr(settings, name)
         require(rate is None or rate > 0, f"training.{name}", "above 0", rate)

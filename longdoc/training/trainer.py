@@ -27,13 +27,17 @@ from transformers import (
     TrainingArguments,
 )
 
+from longdoc.adapters.placement import HEADS
 from longdoc.documents.document import Kind
 from longdoc.errors import RunError
+from longdoc.imbalance.answer import Answer, work_out
+from longdoc.imbalance.settings import ImbalanceSettings
 from longdoc.metrics import classification, thresholds
 from longdoc.predictions import decide
-from longdoc.tokens.batches import Collate, EpochBatches, Windows
+from longdoc.tokens.batches import Collate, EpochBatches, Windows, taken, token_counts
 from longdoc.tokens.encoding import Encoded
 from longdoc.training import checkpoint, objective
+from longdoc.training.head import HeadOnVectors
 from longdoc.training.progress import Progress, silent
 from longdoc.training.settings import TrainingSettings, check, uses_bfloat16
 from longdoc.training.whole import WholeCheckpointTrainer, newest_whole, wait_for_all
@@ -43,12 +47,20 @@ LOGGING_STEPS = 10
 
 @dataclass(frozen=True)
 class Split:
-    """Token windows of one split and the truth about them, shape (documents, labels)."""
+    """Token windows of one split and the truth about them.
+
+    Attributes:
+        encoded: Tokens a document; or one vector a document, shape (documents, d).
+        truth: Shape (documents, labels).
+        answer: Of a training split, to imbalance: the loss, and the documents of every epoch;
+            cross entropy and each document once without.
+    """
 
     name: str
     kind: Kind
-    encoded: Sequence[Encoded]
+    encoded: Sequence[Encoded] | NDArray[np.float32]
     truth: NDArray[np.bool_]
+    answer: Answer | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,19 @@ class Fitted:
 
 class _DocumentTrainer(WholeCheckpointTrainer):
     batches: EpochBatches
+    head_rate: float | None = None
+
+    def create_optimizer(self, *arguments: Any, **options: Any) -> torch.optim.Optimizer:
+        """Give the head a rate of its own, if it has one."""
+        optimizer: torch.optim.Optimizer = super().create_optimizer(*arguments, **options)
+        if self.head_rate is not None:
+            head = {id(part) for part in _head(cast("nn.Module", self.model))}
+            for group in list(optimizer.param_groups):
+                own = [part for part in group["params"] if id(part) in head]
+                group["params"] = [part for part in group["params"] if id(part) not in head]
+                if own:
+                    optimizer.add_param_group({**group, "params": own, "lr": self.head_rate})
+        return optimizer
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Give batches in an order that depends on seed and epoch alone."""
@@ -79,6 +104,16 @@ class _DocumentTrainer(WholeCheckpointTrainer):
             batch_sampler=self.batches,
             collate_fn=self.data_collator,
         )
+
+
+def _head(model: nn.Module) -> list[nn.Parameter]:
+    """List the parameters of what stands on top of the backbone."""
+    names = HEADS.get(cast("PreTrainedModel", model).config.model_type, ())
+    return [
+        part
+        for name, part in model.named_parameters()
+        if isinstance(model, HeadOnVectors) or set(names) & set(name.split("."))
+    ]
 
 
 class _Watch(TrainerCallback):
@@ -143,9 +178,10 @@ def fit(
             message = f"training takes the {wanted} split here; got {given.name!r}"
             raise RunError(message)
     kind = train.kind
+    answer = train.answer or work_out(ImbalanceSettings(), train.truth, kind, settings.seed)
     arguments = _arguments(settings, rate, folder)
     batches = EpochBatches(
-        [len(part.ids) for part in train.encoded],
+        token_counts(train.encoded),
         settings.batch_size,
         accumulation=settings.accumulation,
         seed=settings.seed,
@@ -153,7 +189,8 @@ def fit(
         rank=arguments.process_index,
         group=settings.group_by_length,
     )
-    order = np.argsort([-len(part.ids) for part in validation.encoded], kind="stable")
+    batches.draw_with(answer.draw)
+    order = np.argsort(-token_counts(validation.encoded), kind="stable")
     watch = _Watch(batches, settings.checkpoint_minutes, progress)
     stop = EarlyStoppingCallback(settings.patience) if settings.patience else None
     trainer = _DocumentTrainer(
@@ -161,15 +198,14 @@ def fit(
         args=arguments,
         train_dataset=Windows(train.encoded, objective.targets(train.truth, kind)),
         eval_dataset=Windows(
-            [validation.encoded[row] for row in order],
-            objective.targets(validation.truth[order], kind),
+            taken(validation.encoded, order), objective.targets(validation.truth[order], kind)
         ),
         data_collator=Collate(cast("PreTrainedModel", model).config.pad_token_id),
         compute_metrics=_validation_metrics(kind),
-        compute_loss_func=objective.step_loss(kind, batches.step),
+        compute_loss_func=objective.step_loss(answer.loss, batches.step),
         callbacks=[watch, *([stop] if stop else [])],
     )
-    trainer.batches = batches
+    trainer.batches, trainer.head_rate = batches, settings.head_learning_rate
     before = _checkpoint_to_resume(arguments, settings)
     torch.manual_seed(settings.seed)
     trainer.train(resume_from_checkpoint=str(before) if before else None)
@@ -226,7 +262,7 @@ def _validation_metrics(kind: Kind) -> Any:
         truth = np.concatenate([~aims, aims], axis=1) if kind == "binary" else aims
         cut = thresholds.choose(truth, scored, kind, 0.0)["global"]
         found = classification.averages(truth, decide(scored, kind, cut))
-        losses = objective.document_losses(logits, torch.from_numpy(aims), kind)
+        losses = objective.cross_entropies(logits, torch.from_numpy(aims), kind)
         return {
             **{name: found[name] for name in ("micro-f1", "macro-f1")},
             "bce": float(losses.mean()),

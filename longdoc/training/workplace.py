@@ -90,3 +90,8 @@ def clocked(progress: Progress, folder: Path, *, writes: bool = True) -> Progres
         progress(share, message)
 
     return tell
+
+
+def is_main_process() -> bool:
+    """Say whether this process writes; of those that torchrun started only the first does."""
+    return os.environ.get("RANK", "0") == "0"

@@ -17,6 +17,7 @@ from longdoc.experiments.settings import Settings
 from longdoc.predictions import Predictions, decide
 from longdoc.settings import build
 from longdoc.tokens import tokenizers
+from longdoc.training.predict import Reader
 from tests.conftest import made_corpus
 
 TINY = {
@@ -205,16 +206,16 @@ def test_an_incomplete_folder_is_no_run(runs, tmp_path):
 
 def test_an_interrupted_run_leaves_no_folder_of_its_name_and_goes_on(tmp_path, monkeypatch):
     wanted = run.execute(settings(), tmp_path / "whole")
-    original = run.score_documents
+    original = Reader.scores
 
     def interrupted(*args, **named):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "score_documents", interrupted)
+    monkeypatch.setattr(Reader, "scores", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run.execute(settings(), tmp_path / "cut")
     assert [p for p in (tmp_path / "cut").iterdir() if not p.name.startswith(".")] == []
-    monkeypatch.setattr(run, "score_documents", original)
+    monkeypatch.setattr(Reader, "scores", original)
     folder = run.execute(settings(), tmp_path / "cut")
     assert store.load(folder).metrics == store.load(wanted).metrics
     assert [p.name for p in (tmp_path / "cut").iterdir()] == [folder.name]

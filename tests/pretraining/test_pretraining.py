@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 
 from longdoc.backbones import build
 from longdoc.backbones.catalog import BACKBONES
+from longdoc.backbones.settings import BackboneSettings
 from longdoc.errors import DataError, RunError, SettingsError
 from longdoc.pretraining import run, texts
 from longdoc.pretraining.settings import PretrainingSettings, TextSettings
@@ -87,7 +88,7 @@ def test_weights_are_those_of_transformers_own_class(made):
 
 
 def test_a_classifier_starts_from_them(made):
-    backbone = build.BackboneSettings(name=str(made))
+    backbone = BackboneSettings(name=str(made))
     card = build.resolve(backbone)
     tokenizer = build.load_tokenizer(card, backbone, lambda: pytest.fail("it has its own"))
     built = build.build(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from longdoc.backbones import build
+from longdoc.backbones.settings import BackboneSettings
 from longdoc.pretraining import batches, models, ngram, objective
 from longdoc.pretraining.batches import IGNORED, Marks, Pieces
 from longdoc.pretraining.stream import Stream
@@ -161,7 +162,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 @pytest.mark.parametrize("name", ["mamba-mini", "gpt-neo-mini"])
 @torch.no_grad()
 def test_packed_pieces_know_nothing_of_each_other(name, tokenizer):
-    settings = build.BackboneSettings(name=name, pretrained=False)
+    settings = BackboneSettings(name=name, pretrained=False)
     model = models.make(build.resolve(settings), settings, tokenizer, 0).eval()
     lengths = [3, 90, 41]
     tokens = stream(lengths)
@@ -177,7 +178,7 @@ def test_packed_pieces_know_nothing_of_each_other(name, tokenizer):
 
 @torch.no_grad()
 def test_a_language_model_gives_transformers_own_loss(tokenizer):
-    settings = build.BackboneSettings(name="bert-mini", pretrained=False)
+    settings = BackboneSettings(name="bert-mini", pretrained=False)
     model = models.make(build.resolve(settings), settings, tokenizer, 0).eval()
     tokens = stream([60, 31, 44])
     pieces = batches.cut(tokens, np.arange(3), 40, causal=False)

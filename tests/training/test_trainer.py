@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from longdoc.errors import RunError, SettingsError
+from longdoc.imbalance.plain import bce
 from longdoc.training import checkpoint, objective, trainer
 from longdoc.training.settings import TrainingSettings, check, learning_rate
 from tests import tolerances
@@ -74,7 +75,7 @@ def test_two_processes_of_8_equal_batch_16(tmp_path):
 def test_the_last_incomplete_step_weighs_its_documents_alike():
     aims = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     logits = torch.tensor([[0.3, -1.0], [2.0, 0.1]])
-    loss = objective.step_loss("multi-label", 2)
+    loss = objective.step_loss(bce("multi-label", 1.0), 2)
     count = torch.tensor(4)
     whole = loss({"logits": logits}, aims, num_items_in_batch=count)
     parts = sum(

@@ -1,0 +1,75 @@
+"""A frozen backbone reads each document once; its head is trained on the vectors.
+
+What a frozen backbone says of a document never changes, so runs that differ in head, loss or seed
+share it: vectors of pretrained weights are kept in the cache.
+
+Letters: ``d`` width of a vector.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from longdoc.backbones import build as backbones
+from longdoc.backbones import checkpoints
+from longdoc.documents.archives import cache_folder
+from longdoc.documents.document import SPLITS, Corpus
+from longdoc.experiments.settings import Settings
+from longdoc.settings import to_mapping
+from longdoc.tokens.encoding import Encoded
+from longdoc.training import settings as training
+from longdoc.training.predict import Reader
+from longdoc.training.progress import Progress, silent
+
+Vectors = dict[str, NDArray[np.float32]]
+
+
+def vectors(
+    reader: Reader,
+    settings: Settings,
+    corpus: Corpus,
+    encoded: dict[str, list[Encoded]],
+    progress: Progress = silent,
+) -> Vectors:
+    """Give every document's vector by split, shape (documents, d), from the cache if it is there.
+
+    Args:
+        reader: Of a classifier whose backbone is frozen.
+        settings: Of the run.
+        corpus: The documents.
+        encoded: Their tokens.
+        progress: Told how far reading is.
+    """
+    file = _place(settings, corpus)
+    if file is not None and file.exists():
+        return load_file(file)
+    found = {split: reader.vectors(encoded[split], progress) for split in SPLITS}
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(f".{os.getpid()}")
+        save_file(found, unfinished)
+        unfinished.replace(file)
+    return found
+
+
+def _place(settings: Settings, corpus: Corpus) -> Path | None:
+    """Name the file of a checkpoint's vectors; None for random weights, which differ by seed."""
+    card = backbones.resolve(settings.backbone)
+    if backbones.starts_at_random(card, settings.backbone):
+        return None
+    about = {
+        "weights": checkpoints.identity(card, settings.backbone),
+        "backbone": to_mapping(settings.backbone),
+        "tokens": to_mapping(settings.tokens),
+        "corpus": corpus.digest(),
+        "splits": {split: len(corpus.splits[split]) for split in SPLITS},
+        "bfloat16": training.uses_bfloat16(settings.training.precision),
+        "batch": settings.training.batch_size,
+    }
+    name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
+    return cache_folder() / "vectors" / f"{name}.safetensors"

@@ -1,0 +1,122 @@
+"""What the settings come to on a corpus: a loss, the documents of every epoch, a correction.
+
+Letters: ``c`` labels, ``m`` logits (1 for a binary task, else c).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from longdoc.documents.document import Kind
+from longdoc.imbalance.catalog import LOSSES, SAMPLERS, loss_from, with_centre
+from longdoc.imbalance.distribution_balanced import centre
+from longdoc.imbalance.frequencies import Frequencies
+from longdoc.imbalance.loss import LabelLoss
+from longdoc.imbalance.settings import ImbalanceSettings
+from longdoc.settings import require
+
+STREAM = 1
+"""Sampling has a stream of random numbers of its own beside the one that shuffles."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What training does about rare labels.
+
+    Attributes:
+        loss: What is minimised.
+        draw: An epoch's number to its documents, always as many; None for each document once.
+        logit_shift: Added to logits when documents are scored, shape ``(m,)``; None for nothing.
+        notes: What a run records: mu, and each label's documents before and after sampling.
+    """
+
+    loss: LabelLoss
+    draw: Callable[[int], NDArray[np.int64]] | None
+    logit_shift: NDArray[np.float64] | None
+    notes: dict[str, object]
+
+
+def work_out(
+    settings: ImbalanceSettings, truth: NDArray[np.bool_], kind: Kind, seed: int
+) -> Answer:
+    """Work out what the settings come to.
+
+    Args:
+        settings: Which loss and sampler.
+        truth: Of the training documents, shape (documents, c).
+        kind: The task's.
+        seed: Of the sampler.
+
+    Raises:
+        SettingsError: The loss has no form for this kind of task, or there is nothing to correct.
+    """
+    needed = settings.sampler != "none" or not settings.prior_correction
+    meaning = "left out where no sampler changes frequencies"
+    require(needed, "imbalance.prior_correction", meaning, settings.prior_correction)
+    aims = truth[:, 1:] if kind == "binary" else truth
+    numbers = with_centre(settings, centre(truth))
+    loss = loss_from(numbers, _frequencies(aims), kind)
+    notes: dict[str, object] = {"loss": settings.loss, "sampler": settings.sampler}
+    if "mu" in _uses(settings):
+        notes["mu"] = numbers.mu
+    if settings.sampler == "none":
+        return Answer(loss, None, None, notes)
+    draw = _epochs(settings, truth, seed)
+    drawn = draw(0)
+    notes["documents"] = {"before": len(truth), "after": len(drawn)}
+    notes["label_documents"] = {
+        "before": truth.sum(axis=0).tolist(), "after": truth[drawn].sum(axis=0).tolist(),
+    }  # fmt: skip
+    shift = None
+    if settings.prior_correction:
+        shift = prior_shift(_frequencies(aims[drawn]), _frequencies(aims), kind)
+        notes["logit_shift"] = shift.tolist()
+    return Answer(loss, draw, shift, notes)
+
+
+def _uses(settings: ImbalanceSettings) -> tuple[str, ...]:
+    return LOSSES[settings.loss].settings
+
+
+def _frequencies(aims: NDArray[np.bool_]) -> Frequencies:
+    return Frequencies(torch.from_numpy(aims.sum(axis=0)).double(), len(aims))
+
+
+def _epochs(
+    settings: ImbalanceSettings, truth: NDArray[np.bool_], seed: int
+) -> Callable[[int], NDArray[np.int64]]:
+    """Give an epoch's documents by its number, as many as the first epoch has."""
+    card = SAMPLERS[settings.sampler]
+
+    def drawn(epoch: int) -> NDArray[np.int64]:
+        return card.draw(truth, settings, np.random.default_rng([seed, epoch, STREAM]))
+
+    size = len(drawn(0))
+
+    def draw(epoch: int) -> NDArray[np.int64]:
+        return np.resize(drawn(epoch), size)
+
+    return draw
+
+
+def prior_shift(sampled: Frequencies, real: Frequencies, kind: Kind) -> NDArray[np.float64]:
+    """Give what brings logits learnt at sampled frequencies back to the real ones, shape ``(m,)``.
+
+    For sigmoids the difference of log odds, for softmax that of log frequencies. It is exact where
+    sampling changes how often a label occurs and nothing else; with several labels a document,
+    which come along with each other, it is an approximation.
+
+    Args:
+        sampled: Frequencies in training.
+        real: Frequencies before sampling.
+        kind: The task's.
+
+    Source:
+        saerens2002adjusting and elkan2001foundations (formula as in public implementations).
+    """
+    if kind == "multi-class":
+        return (real.log_priors() - sampled.log_priors()).numpy()
+    return (real.prior_logits() - sampled.prior_logits()).numpy()

@@ -1,0 +1,146 @@
+"""What all losses share: one number a document, and how documents add up.
+
+Letters: ``b`` documents in the batch, ``c`` logits (one for a binary task), ``z`` a logit.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from longdoc.documents.document import Kind
+
+Reduction = Literal["mean", "sum"]
+
+
+class LabelLoss(nn.Module, ABC):
+    """A loss of logits ``(b, c)`` and targets ``(b, c)`` of zeros and ones: a scalar.
+
+    Args:
+        weight: What the loss is multiplied by.
+        reduction: Whether documents and labels are averaged, or added up as in the authors' code.
+    """
+
+    def __init__(self, weight: float = 1.0, reduction: Reduction = "mean") -> None:
+        super().__init__()
+        self.weight, self.reduction = weight, reduction
+
+    @abstractmethod
+    def documents(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Give each document's loss, shape ``(b,)``; float32, or float64 for such logits."""
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Give the loss of the batch, a scalar."""
+        if logits.shape != targets.shape or logits.ndim != 2:
+            shapes = f"{tuple(logits.shape)} and {tuple(targets.shape)}"
+            message = f"logits and targets must have the same shape (b, c); got {shapes}"
+            raise ValueError(message)
+        losses = self.documents(logits, targets)
+        return losses.sum() if self.reduction == "sum" else losses.mean()
+
+
+class EntryLoss(LabelLoss):
+    """A loss that looks at every label of a document by itself."""
+
+    @abstractmethod
+    def entries(self, logits: Tensor, positive: Tensor) -> Tensor:
+        """Give each entry's loss.
+
+        Args:
+            logits: Shape ``(b, c)``, float32 or float64.
+            positive: Shape ``(b, c)``, whether the label is borne.
+
+        Returns:
+            Shape ``(b, c)``.
+        """
+
+    def documents(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Average or add up the entries of each document, shape ``(b,)``."""
+        entries = self.entries(widened(logits), targets > 0.5)
+        whole = entries.sum(dim=1) if self.reduction == "sum" else entries.mean(dim=1)
+        return self.weight * whole
+
+
+class SoftmaxLoss(LabelLoss):
+    """A loss for tasks with exactly one label a document.
+
+    Args:
+        weights: One a label, shape ``(c,)``; a document weighs as its label does.
+        shift: Added to the logits, shape ``(c,)``.
+        gamma: Of the focal loss; 0 is plain.
+        weight: What the loss is multiplied by.
+    """
+
+    weights: Tensor | None
+    shift: Tensor | None
+
+    def __init__(
+        self,
+        weights: Tensor | None = None,
+        shift: Tensor | None = None,
+        gamma: float = 0.0,
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__(weight)
+        self.gamma = gamma
+        self.register_buffer("weights", weights)
+        self.register_buffer("shift", shift)
+
+    def documents(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Give each document's cross entropy, weighted, shape ``(b,)``."""
+        z = widened(logits)
+        if self.shift is not None:
+            z = z + like(self.shift, z)
+        label = targets.argmax(dim=1)
+        losses = F.cross_entropy(z, label, reduction="none")
+        if self.gamma:
+            losses = losses * torch.exp(self.gamma * _log_of_rest(losses))
+        if self.weights is not None:
+            losses = losses * like(self.weights, z)[label]
+        return self.weight * losses
+
+
+def _log_of_rest(losses: Tensor) -> Tensor:
+    """Give log(1 - p) of -log(p), finite where p is one."""
+    tiny = torch.finfo(losses.dtype).tiny
+    return torch.log(-torch.expm1(-losses.clamp(min=0)) + tiny)
+
+
+def widened(logits: Tensor) -> Tensor:
+    """Compute in float64 where logits are that, else in float32."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def like(buffer: Tensor, z: Tensor) -> Tensor:
+    """Bring a buffer, kept in float64, to a logit's type and place."""
+    return buffer.to(z.device, z.dtype)
+
+
+def focused(signed: Tensor, gamma: float) -> Tensor:
+    """Give -(1 - p) ** gamma * log(p) for p the sigmoid of a signed logit, exactly and finitely.
+
+    Args:
+        signed: The logit of what is true, any shape: z of a positive entry, -z of a negative one.
+        gamma: 0 is cross entropy.
+
+    Source:
+        lin2017focal, as in huang2021balancing, Sec. 2.1.
+    """
+    surprise = -F.logsigmoid(signed)
+    if gamma == 0:
+        return surprise
+    # (1 - p) ** gamma by its logarithm: a power of a rounded difference has no gradient left.
+    return surprise * torch.exp(gamma * F.logsigmoid(-signed))
+
+
+def refuse_softmax(name: str, kind: Kind) -> None:
+    """Refuse a loss that knows no form for exactly one label a document.
+
+    Raises:
+        ValueError: The task is one of these.
+    """
+    if kind == "multi-class":
+        message = f"{name} has no form for tasks with exactly one of several labels"
+        raise ValueError(message)

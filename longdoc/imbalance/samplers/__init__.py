@@ -1,0 +1,1 @@
+"""Which documents an epoch has: one file a sampler."""

@@ -1,0 +1,45 @@
+"""Clones of documents with a rare set of labels.
+
+Letters: ``c`` labels.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def draw(
+    truth: NDArray[np.bool_], growth: float, max_repeats: int, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Draw an epoch in which sets of labels rarer than the mean set come closer to it.
+
+    Clones are shared out evenly among the rare sets, the most frequent first; what a set does not
+    need to reach the mean size goes to those after it.
+
+    Args:
+        truth: Shape (documents, c).
+        growth: Clones, as a share of the documents.
+        max_repeats: How often a document may occur.
+        generator: Makes the choice.
+
+    Returns:
+        Row numbers: every document once, then the clones; always as many.
+
+    Source:
+        charte2015addressing, LP-ROS, as in the package mldr.resampling; how the rest is shared out
+        differs between public ports, here it is even.
+    """
+    _, kinds = np.unique(truth, axis=0, return_inverse=True)
+    sizes = np.bincount(kinds.reshape(-1))
+    mean = len(truth) / len(sizes)
+    rare = sorted(np.flatnonzero(sizes < mean), key=lambda kind: (-sizes[kind], kind))
+    left = int(growth * len(truth))
+    clones = [np.arange(len(truth))]
+    for place, kind in enumerate(rare):
+        documents = np.flatnonzero(kinds.reshape(-1) == kind)
+        share = -(-left // (len(rare) - place))
+        most = len(documents) * (max_repeats - 1)
+        more = min(share, left, most, int(mean - len(documents)))
+        pool = np.repeat(documents, max_repeats - 1)
+        clones.append(generator.choice(pool, more, replace=False))
+        left -= more
+    return np.concatenate(clones)
