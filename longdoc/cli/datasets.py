@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import sys
 from typing import Annotated, Literal
 
@@ -13,6 +14,7 @@ from longdoc.cli.console import console
 from longdoc.documents import catalog, statistics
 from longdoc.documents.catalog import DATASETS, DataSettings
 from longdoc.documents.document import SPLITS, Card, Corpus
+from longdoc.imbalance.measures import Imbalance, measure
 from longdoc.sources import lookup
 
 app = cyclopts.App(name="datasets")
@@ -92,23 +94,44 @@ def labels(
     label_separator: Separator = None,
     format: Annotated[Literal["table", "csv", "json"], Parameter(help="How to print")] = "table",
 ) -> None:
-    """Show how often each label occurs in each split, most frequent first.
+    """Show how often each label occurs in each split, most frequent first, and how imbalanced.
+
+    IRLbl: documents of the most frequent training label over those of this one; mean IR and CVIR:
+    its mean, and its standard deviation over the mean; SCUMBLE, 0..1: how much rare and frequent
+    labels share documents, so that repeating the rare repeats the frequent too.
 
     Example: longdoc datasets labels echr-acl2019 --task violated-articles
     """
     corpus = _load(name, task, text_field, label_fields, label_separator)
+    measured = measure(corpus.truth(corpus.splits["train"]))
     if format == "json":
-        print(json.dumps(statistics.label_distribution(corpus), ensure_ascii=False, indent=1))
+        values = {**statistics.label_distribution(corpus), "imbalance": _measures(corpus, measured)}
+        print(json.dumps(values, ensure_ascii=False, indent=1))
     elif format == "csv":
         writer = csv.writer(sys.stdout)
         writer.writerow(["split", "label", "documents", "share"])
         for row in statistics.label_counts(corpus):
             writer.writerow([row.split, row.label, row.documents, f"{row.share:.6f}"])
     else:
-        _label_table(corpus)
+        _label_table(corpus, measured)
 
 
-def _label_table(corpus: Corpus) -> None:
+def _measures(corpus: Corpus, measured: Imbalance) -> dict[str, object]:
+    """Give the imbalance of training labels as plain values, None for what there is not."""
+    both = zip(measured.ratios.tolist(), measured.label_scumble.tolist(), strict=True)
+    return {
+        "mean_ir": measured.mean_ratio,
+        "cvir": measured.variation,
+        "scumble": measured.scumble,
+        "labels": {
+            label: {"ir": None if math.isnan(ir) else ir, "scumble": None if math.isnan(s) else s}
+            for label, (ir, s) in zip(corpus.labels, both, strict=True)
+        },
+    }
+
+
+def _label_table(corpus: Corpus, measured: Imbalance) -> None:
+    ratios = dict(zip(corpus.labels, measured.ratios, strict=True))
     counted: dict[str, dict[str, statistics.LabelCount]] = {}
     for row in statistics.label_counts(corpus):
         counted.setdefault(row.label, {})[row.split] = row
@@ -117,6 +140,7 @@ def _label_table(corpus: Corpus) -> None:
     for split in SPLITS:
         table.add_column(f"{split} ({len(corpus.splits[split])})", justify="right")
         table.add_column("share", justify="right")
+    table.add_column("IRLbl", justify="right")
     for label, rows in counted.items():
         cells = []
         for split in SPLITS:
@@ -126,11 +150,16 @@ def _label_table(corpus: Corpus) -> None:
                 if row_or_none
                 else ["–", "–"]
             )
-        table.add_row(label, *cells)
+        ratio = ratios.get(label, math.nan)
+        table.add_row(label, *cells, "–" if math.isnan(ratio) else f"{ratio:.1f}")
     table.add_section()
     means = [f"{statistics.labels_per_document(corpus, split):.2f}" for split in SPLITS]
     table.add_row("labels a document", *(cell for mean in means for cell in (mean, "")))
     console().print(table)
+    print(
+        f"training labels: mean IR {measured.mean_ratio:.2f}, CVIR {measured.variation:.2f}, "
+        f"SCUMBLE {measured.scumble:.4f}"
+    )
 
 
 @app.command

@@ -6,6 +6,8 @@ from cyclopts import Parameter
 
 from longdoc.backbones.catalog import BACKBONES
 from longdoc.experiments import explain as explaining
+from longdoc.imbalance.catalog import LOSSES, SAMPLERS, Card
+from longdoc.sources import lookup
 
 
 def explain(
@@ -26,3 +28,16 @@ def explain(
         print("\n  catalogue")
         for card in BACKBONES.values():
             print(f"    {card.name:14} {card.summary}")
+    named = {
+        f"imbalance.{kind}": cards for kind, cards in (("loss", LOSSES), ("sampler", SAMPLERS))
+    }
+    for entry in found if setting else ():
+        for strategy in named.get(entry.name, ()):
+            print(_strategy(named[entry.name][strategy]))
+
+
+def _strategy(card: Card) -> str:
+    """Say what a loss or sampler is, where it comes from, and which settings it takes."""
+    source = f" [{lookup(card.reference).short()}]" if card.reference else ""
+    numbers = f" ({', '.join(card.settings)})" if card.settings else ""
+    return f"    {card.name:14} {card.summary}{source}{numbers}"

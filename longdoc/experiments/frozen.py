@@ -45,7 +45,7 @@ def vectors(
         encoded: Their tokens.
         progress: Told how far reading is.
     """
-    file = _place(settings, corpus)
+    file = place(settings, corpus)
     if file is not None and file.exists():
         return load_file(file)
     found = {split: reader.vectors(encoded[split], progress) for split in SPLITS}
@@ -57,7 +57,7 @@ def vectors(
     return found
 
 
-def _place(settings: Settings, corpus: Corpus) -> Path | None:
+def place(settings: Settings, corpus: Corpus) -> Path | None:
     """Name the file of a checkpoint's vectors; None for random weights, which differ by seed."""
     card = backbones.resolve(settings.backbone)
     if backbones.starts_at_random(card, settings.backbone):

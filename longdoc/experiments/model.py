@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from longdoc.adapters import lora
@@ -21,7 +22,8 @@ from longdoc.experiments.settings import Settings
 from longdoc.training import settings as training
 
 BASE = "base.json"
-"""Which checkpoint an adapter belongs to."""
+"""Which checkpoint an adapter or a head belongs to."""
+HEAD = "head.safetensors"
 
 
 def peak_rate(settings: Settings, start: backbones.Start) -> float:
@@ -67,14 +69,22 @@ def save_model(
     card: BackboneCard,
     folder: Path,
 ) -> None:
-    """Save weights: the adapter in peft's own format, or the whole model where there is none.
+    """Save weights: the adapter in peft's own format, the head alone, or the whole model.
 
-    An adapter on a checkpoint is saved with the identity of that checkpoint; on weights that
-    started at random the backbone is saved beside it.
+    What was trained on a checkpoint is saved with the identity of that checkpoint; an adapter on
+    weights that started at random has the backbone saved beside it.
     """
+    fresh_weights = backbones.starts_at_random(card, settings.backbone)
+    head = {name: part.detach() for name, part in model.named_parameters() if part.requires_grad}
+    frozen = len(head) < len(list(model.parameters()))
+    if frozen and not fresh_weights and not hasattr(model, "peft_config"):
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: part.contiguous() for name, part in head.items()}, folder / HEAD)
+        store.write_json(folder / BASE, checkpoints.identity(card, settings.backbone))
+        return
     if hasattr(model, "peft_config"):
         model.save_pretrained(folder / "adapter")
-        if not backbones.starts_at_random(card, settings.backbone):
+        if not fresh_weights:
             store.write_json(folder / BASE, checkpoints.identity(card, settings.backbone))
             return
         with torch.no_grad():
@@ -127,6 +137,8 @@ def load_saved(
     else:
         model = _classifier(_pinned(settings, folder), tokenizer, labels, kind).model
         family = model.config.model_type
+    if (folder / HEAD).exists():
+        model.load_state_dict(load_file(folder / HEAD), strict=False)
     if (folder / "adapter").exists():
         model = lora.load_lora(model, folder / "adapter")
     return model.eval(), tokenizer, FAMILIES[family]

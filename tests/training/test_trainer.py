@@ -14,7 +14,10 @@ import pytest
 import torch
 
 from longdoc.errors import RunError, SettingsError
+from longdoc.imbalance import ImbalanceSettings
+from longdoc.imbalance.answer import work_out
 from longdoc.imbalance.plain import bce
+from longdoc.tokens.batches import EpochBatches
 from longdoc.training import checkpoint, objective, trainer
 from longdoc.training.settings import TrainingSettings, check, learning_rate
 from tests import tolerances
@@ -23,8 +26,12 @@ from tests.conftest import ROOT
 from tests.training.steps import SETTINGS, prepared, weights
 
 
-def fitted(tmp_path, name="mamba-mini", kind="multi-label", **changes):
+def fitted(tmp_path, name="mamba-mini", kind="multi-label", answers=None, **changes):
     model, splits = prepared(name, kind)
+    if answers:
+        numbers = ImbalanceSettings(**answers)
+        answer = work_out(numbers, splits["train"].truth, kind, SETTINGS.seed)
+        splits["train"] = replace(splits["train"], answer=answer)
     settings = replace(SETTINGS, checkpoint_minutes=5.0, **changes)
     return trainer.fit(
         model, splits["train"], splits["validation"], settings, rate=1e-3, folder=tmp_path
@@ -207,3 +214,43 @@ def test_scores_of_every_kind_lie_in_0_to_1_and_one_label_adds_up():
     assert binary.shape == (1, 2)
     assert binary.sum().item() == pytest.approx(1.0)
     assert np.isclose(objective.scores(logits, "multi-label")[0, 1].item(), 1 / (1 + np.e))
+
+
+@pytest.mark.parametrize("sampler", ["oversampling", "class_aware"])
+def test_a_sampler_works_with_accumulation_and_resumes(tmp_path, sampler):
+    answers = {"loss": "db", "sampler": sampler}
+    whole = fitted(tmp_path / "a", answers=answers)
+    cut = fitted(tmp_path / "b", answers=answers, batch_size=2, accumulation=8)
+    assert whole.steps == cut.steps
+    assert_same_weights(weights(cut.model), weights(whole.model), tolerances.STEP_FLOAT32)
+    fitted(tmp_path / "c", answers=answers, epochs=1)
+    plain = fitted(tmp_path / "d")
+    assert plain.tokens != whole.tokens
+
+
+def test_every_epoch_has_other_documents_the_same_in_every_process():
+    drawn = {0: [0, 1, 2, 2], 1: [3, 3, 0, 1]}
+    whole = EpochBatches([5, 6, 7, 8], 2, seed=3)
+    halves = [EpochBatches([5, 6, 7, 8], 1, processes=2, rank=rank, seed=3) for rank in (0, 1)]
+    for batches in (whole, *halves):
+        batches.draw_with(lambda epoch: np.array(drawn[epoch]))
+    for epoch in (0, 1):
+        for batches in (whole, *halves):
+            batches.set_epoch(epoch)
+        assert sorted(row for step in whole for row in step) == sorted(drawn[epoch])
+        together = [a + b for a, b in zip(*halves, strict=True)]
+        assert [sorted(step) for step in together] == [sorted(step) for step in whole]
+
+
+def test_the_head_can_learn_at_a_rate_of_its_own(tmp_path):
+    slow = fitted(tmp_path / "a", head_learning_rate=1e-9)
+    fast = fitted(tmp_path / "b", head_learning_rate=0.1)
+    start, _ = prepared()
+    first = weights(start)
+    heads = [name for name in first if name.startswith("score")]
+    assert heads
+    for name in heads:
+        assert (weights(slow.model)[name] - first[name]).abs().max() < 1e-6
+        assert (weights(fast.model)[name] - first[name]).abs().max() > 1e-3
+    others = [name for name in first if name not in heads]
+    assert any((weights(slow.model)[n] - first[n]).abs().max() > 1e-5 for n in others)

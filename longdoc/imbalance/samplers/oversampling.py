@@ -44,5 +44,6 @@ def repeats(truth: NDArray[np.bool_], max_repeats: int) -> NDArray[np.float64]:
     counts = truth.sum(axis=0)
     borne = counts > 0
     wanted = np.ones(len(counts))
-    wanted[borne] = np.clip(counts[borne].mean() / counts[borne], 1.0, max_repeats)
+    if borne.any():
+        wanted[borne] = np.clip(counts[borne].mean() / counts[borne], 1.0, max_repeats)
     return np.max(truth * wanted, axis=1, initial=1.0)

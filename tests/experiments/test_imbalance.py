@@ -1,0 +1,108 @@
+"""Imbalance in whole runs: what is recorded, corrected, and shared by frozen backbones."""
+
+import numpy as np
+import pytest
+
+import longdoc
+from longdoc.errors import SettingsError
+from longdoc.experiments import frozen, run, store
+from longdoc.experiments.settings import Settings
+from longdoc.settings import build
+from longdoc.training.predict import Reader
+
+LETTERS = {
+    "data": {"dataset": "examples/letters.jsonl"},
+    "tokens": {"max_tokens": 48, "vocabulary": 400},
+    "training": {"epochs": 2, "batch_size": 8, "precision": "float32"},
+}
+
+
+def made(root, **changes):
+    return store.load(run.execute(build(Settings, {**LETTERS, **changes}), root))
+
+
+def test_a_run_records_its_answer_to_imbalance(tmp_path):
+    answer = {"loss": "db", "sampler": "oversampling"}
+    found = made(tmp_path, backbone={"pretrained": False}, imbalance=answer)
+    notes = found.environment["notes"]["imbalance"]
+    assert notes["loss"] == "db"
+    assert 0 < notes["mu"] <= 1
+    assert notes["label_documents"]["before"] == found.data["training_counts"]
+    assert notes["documents"]["after"] >= notes["documents"]["before"]
+    assert found.settings.imbalance.loss == "db"
+
+
+def test_corrected_scores_are_those_that_predict_gives(tmp_path):
+    answer = {"sampler": "class_aware", "prior_correction": True}
+    found = made(tmp_path, backbone={"pretrained": False}, imbalance=answer)
+    plain = made(tmp_path, backbone={"pretrained": False}, imbalance={"sampler": "class_aware"})
+    test = found.predictions()["test"]
+    before = plain.predictions()["test"].scores
+    shift = np.array(found.environment["notes"]["imbalance"]["logit_shift"])
+    assert np.abs(shift).max() > 0.01
+    moved = np.log(test.scores / (1 - test.scores)) - np.log(before / (1 - before))
+    assert np.allclose(moved, shift, atol=1e-3)
+    corpus = longdoc.load_dataset("examples/letters.jsonl")
+    documents = {d.id: d for part in corpus.splits.values() for d in part}
+    given = list(longdoc.predict(found, [documents[name] for name in test.ids]))
+    for row, prediction in zip(test.scores, given, strict=True):
+        scores = [prediction.scores[label] for label in test.labels]
+        assert np.allclose(scores, row, atol=1e-5)
+
+
+def test_a_loss_without_softmax_is_refused_before_training(tmp_path):
+    file = tmp_path / "own.jsonl"
+    rows = [
+        f'{{"text": "number {n} {"abc"[n % 3]}", "label": "{"abc"[n % 3]}"}}' for n in range(60)
+    ]
+    file.write_text("\n".join(rows))
+    data = {"dataset": str(file)}
+    with pytest.raises(SettingsError, match="'asl' is for labels that exclude each other not"):
+        made(tmp_path, data=data, backbone={"pretrained": False}, imbalance={"loss": "asl"})
+
+
+@pytest.mark.parametrize("name", ["mamba-mini", "gpt-neo-mini", "bert-mini"])
+def test_a_frozen_backbone_reads_once_for_all_runs(tmp_path, monkeypatch, name):
+    changes = {"backbone": {"name": name}, "adapter": {"preset": "head-only"}}
+    monkeypatch.setenv("LONGDOC_CACHE", str(tmp_path / "cache"))
+    first = made(tmp_path, **changes)
+    kept = list((tmp_path / "cache" / "vectors").iterdir())
+    assert len(kept) == 1
+
+    def unread(*_, **__):
+        pytest.fail("the documents were read again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reader, "vectors", unread)
+        patch.setattr(Reader, "scores", unread)
+        second = made(tmp_path, **changes, imbalance={"loss": "fl"})
+    assert list((tmp_path / "cache" / "vectors").iterdir()) == kept
+    assert second.metrics != first.metrics
+    model = {file.name for file in (first.folder / "model").iterdir()}
+    assert model == {"head.safetensors", "base.json", "tokenizer"}
+    test = first.predictions()["test"]
+    corpus = longdoc.load_dataset("examples/letters.jsonl")
+    documents = {d.id: d for part in corpus.splits.values() for d in part}
+    for row, given in zip(
+        test.scores,
+        longdoc.predict(first, [documents[name] for name in test.ids]),
+        strict=True,
+    ):
+        assert np.allclose([given.scores[label] for label in test.labels], row, atol=1e-5)
+
+
+def test_a_frozen_backbone_of_random_weights_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("LONGDOC_CACHE", str(tmp_path / "cache"))
+    found = made(tmp_path, backbone={"pretrained": False}, adapter={"preset": "head-only"})
+    assert not (tmp_path / "cache" / "vectors").exists()
+    assert found.timings["trainable_parameters"] < 0.01 * found.timings["parameters"]
+    assert list(longdoc.predict(found, ["The lift is broken"]))
+
+
+def test_vectors_of_other_documents_have_another_name(monkeypatch, letters):
+    record = build(Settings, {**LETTERS, "adapter": {"preset": "head-only"}})
+    other = build(Settings, {**LETTERS, "tokens": {"max_tokens": 47}})
+    seeded = build(Settings, {**LETTERS, "training": {**LETTERS["training"], "seed": 5}})
+    names = [frozen.place(settings, letters) for settings in (record, other, seeded)]
+    assert names[0] != names[1]
+    assert names[0] == names[2]
