@@ -13,7 +13,7 @@ from longdoc.documents import catalog
 from longdoc.documents.document import Corpus, Document
 from longdoc.errors import RunError
 from longdoc.experiments import compare as comparing
-from longdoc.experiments import model, plan, run, space, store
+from longdoc.experiments import ensemble, model, plan, run, space, store
 from longdoc.experiments import sweep as sweeping
 from longdoc.experiments.compare import Comparison as Comparison
 from longdoc.experiments.settings import Settings as Settings
@@ -161,7 +161,12 @@ class _Scorer:
         self.kind, self.labels = opened.data["kind"], opened.data["labels"]
         mode = opened.settings.thresholds.mode
         self.cuts = np.array(opened.metrics["thresholds"][mode])
-        self.baseline = opened.settings.baseline.name
+        self.baseline: str = opened.settings.baseline.name
+        self.members: list[tuple[_Scorer, float]] = []
+        if opened.settings.ensemble.members:
+            self.baseline = "ensemble"
+            for member in ensemble.load(opened.folder / "model"):
+                self.members.append((_Scorer(store.load(member.folder)), member.weight))
         about: Any = opened.environment["notes"].get("imbalance", {})
         self.shift = np.array(about["logit_shift"]) if "logit_shift" in about else None
         if self.baseline == "tfidf-svm":
@@ -169,7 +174,11 @@ class _Scorer:
         elif self.baseline == "none":
             self.model, self.tokenizer, self.causal = model.load_model(opened)
 
-    def _scores(self, documents: Sequence[Document], progress: Progress) -> Any:
+    def scores(self, documents: Sequence[Document], progress: Progress) -> Any:
+        """Score documents, shape (documents, labels)."""
+        if self.members:
+            scored = [member.scores(documents, progress) for member, _ in self.members]
+            return ensemble.combine(scored, [weight for _, weight in self.members], self.kind)
         if self.baseline == "majority":
             return majority.scores(np.array(self.run.data["training_counts"]), len(documents))
         if self.baseline == "tfidf-svm":
@@ -185,7 +194,7 @@ class _Scorer:
         return reader.scores(encoded, self.kind, self.shift, progress)
 
     def __call__(self, documents: Sequence[Document], progress: Progress) -> Iterator[Prediction]:
-        scores = self._scores(documents, progress)
+        scores = self.scores(documents, progress)
         decided = decide(scores, self.kind, self.cuts)
         for document, row, given in zip(documents, scores, decided, strict=True):
             order = np.argsort(-row, kind="stable")

@@ -349,7 +349,7 @@ class _Shares:
 
     @staticmethod
     def _size(planned: PlannedRun, tokens: float) -> float:
-        if planned.settings.baseline.name != "none":
+        if planned.settings.has_no_backbone():
             return 20.0
         return planned.settings.training.epochs * tokens
 

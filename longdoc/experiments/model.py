@@ -108,8 +108,8 @@ def load_model(run: store.Run) -> tuple[Any, PreTrainedTokenizerBase, bool]:
         RunError: The run has no backbone.
         LongdocError: An adapter's checkpoint can no longer be had.
     """
-    if run.settings.baseline.name != "none":
-        message = f"{run.folder} is a baseline without a backbone"
+    if run.settings.has_no_backbone():
+        message = f"{run.folder} is a baseline or an ensemble, without a backbone of its own"
         raise RunError(message)
     folder = run.folder / "model"
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")

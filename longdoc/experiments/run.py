@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from longdoc.documents import catalog
 from longdoc.documents.archives import cache_folder
 from longdoc.documents.document import Corpus
 from longdoc.errors import RunError
-from longdoc.experiments import evaluate, store
+from longdoc.experiments import ensemble_run, evaluate, store
 from longdoc.experiments import job as jobs
 from longdoc.experiments.job import Job
 from longdoc.experiments.settings import Settings
@@ -96,18 +97,29 @@ def execute(
     if final.exists():
         message = f"{final} is there, but is no complete run; move it away"
         raise RunError(message)
-    if settings.baseline.name != "none" and not workplace.is_main_process():
+    if settings.has_no_backbone() and not workplace.is_main_process():
         return final
     partial.mkdir(parents=True, exist_ok=True)
     with store.alone_in(partial) if workplace.is_main_process() else contextlib.nullcontext():
         if not store.holds_everything(partial):
-            system = _baseline if settings.baseline.name != "none" else _backbone
-            outcome = system(settings, corpus, partial, progress)
+            outcome = _system(settings)(settings, corpus, partial, progress)
             if workplace.is_main_process():
                 _write(settings, name or settings.system(), corpus, partial, outcome)
         if workplace.is_main_process():
             _finish(partial, final)
     return final
+
+
+def _system(settings: Settings) -> Callable[[Settings, Corpus, Path, Progress], Outcome]:
+    if settings.ensemble.members:
+        return _ensemble
+    return _baseline if settings.baseline.name != "none" else _backbone
+
+
+def _ensemble(settings: Settings, corpus: Corpus, folder: Path, progress: Progress) -> Outcome:
+    progress(0.0, "combining")
+    combined = ensemble_run.execute(settings, corpus, folder)
+    return Outcome(combined.parts, combined.timings, combined.notes, [])
 
 
 def _finish(partial: Path, final: Path) -> None:

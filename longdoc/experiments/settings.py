@@ -8,6 +8,7 @@ from longdoc.adapters.lora import AdapterSettings
 from longdoc.backbones.settings import BackboneSettings
 from longdoc.baselines.settings import BaselineSettings
 from longdoc.documents.catalog import DataSettings
+from longdoc.experiments.ensemble import EnsembleSettings
 from longdoc.imbalance.settings import ImbalanceSettings
 from longdoc.metrics.thresholds import ThresholdSettings
 from longdoc.settings import to_mapping
@@ -31,6 +32,7 @@ class Settings:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     imbalance: ImbalanceSettings = field(default_factory=ImbalanceSettings)
     baseline: BaselineSettings = field(default_factory=BaselineSettings)
+    ensemble: EnsembleSettings = field(default_factory=EnsembleSettings)
     thresholds: ThresholdSettings = field(default_factory=ThresholdSettings)
 
     def digest(self) -> str:
@@ -38,8 +40,14 @@ class Settings:
         text = json.dumps(to_mapping(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
+    def has_no_backbone(self) -> bool:
+        """Say whether nothing is trained that has a backbone."""
+        return self.baseline.name != "none" or bool(self.ensemble.members)
+
     def system(self) -> str:
         """Name what is trained, for people: the backbone and its length, or the baseline."""
+        if self.ensemble.members:
+            return "ensemble"
         if self.baseline.name != "none":
             return self.baseline.name
         return f"{self.backbone.name.split('/')[-1]}-{self.tokens.max_tokens}"

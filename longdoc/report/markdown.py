@@ -1,6 +1,10 @@
 """A comparison as Markdown, for pages of results that are written by the code."""
 
+import numpy as np
+
 from longdoc.experiments.compare import Comparison
+from longdoc.metrics.classification import group_rows
+from longdoc.report.sections import frequency
 from longdoc.report.sections.answer import answer
 from longdoc.report.sections.scores import spread
 
@@ -29,6 +33,7 @@ def render(comparison: Comparison) -> str:
         *_table(comparison),
         "",
         *_pairs(comparison),
+        *_groups(comparison),
     ]
     for name, reason in comparison.failures.items():
         lines.append(f"- not run: {name}: {reason}")
@@ -65,6 +70,47 @@ def _table(comparison: Comparison) -> list[str]:
     return lines
 
 
+MOST_IN_PAIRS = 8
+"""Systems whose pairs are all spelt out: 28 sentences."""
+MODES = (
+    ("fixed", "0.5"),
+    ("global", "one threshold, chosen for micro-F1 on validation"),
+    ("per-label", "a threshold a label"),
+)
+
+
+def _groups(comparison: Comparison) -> list[str]:
+    """Give micro and macro F1 of frequent and rare labels, at every kind of threshold."""
+    first = comparison.best().runs[0]
+    test = first.metrics["splits"]["test"]["fixed"]
+    groups = [group for group in frequency.GROUPS if f"{group}-macro-f1" in test]
+    if first.data["kind"] != "multi-label" or len(groups) < 2:
+        return []
+    borders = first.settings.thresholds
+    counts = first.data["training_counts"]
+    rows = group_rows(np.array(counts), borders.head, borders.tail)
+    sizes = ", ".join(f"{group} {len(rows[group])}" for group in groups)
+    lines = [
+        "",
+        f"Labels: {sizes} (head: {borders.head} training documents or more; tail: {borders.tail} "
+        f"or fewer). micro-F1 / macro-F1 on the test, means of the seeds:",
+    ]
+    for mode, words in MODES:
+        lines += ["", f"**{words}**", "", "| system | all | " + " | ".join(groups) + " |"]
+        lines.append("|---" * (2 + len(groups)) + "|")
+        for system in comparison.systems:
+            cells = [system.name.replace("|", "\\|")]
+            for prefix in ("", *(f"{group}-" for group in groups)):
+                both = (system.mean(f"{prefix}{m}", mode) for m in ("micro-f1", "macro-f1"))
+                cells.append(" / ".join(f"{value:.3f}" for value in both))
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
 def _pairs(comparison: Comparison) -> list[str]:
+    """Give every pair in words; of many systems only the pairs with the best."""
     wanted = [pair for pair in comparison.pairs if pair.metric == comparison.about.metric]
+    best = comparison.best().name
+    if len(comparison.systems) > MOST_IN_PAIRS:
+        wanted = [pair for pair in wanted if best in (pair.first, pair.second)]
     return [f"- {pair.sentence()}" for pair in wanted]

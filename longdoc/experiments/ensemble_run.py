@@ -1,0 +1,77 @@
+"""An ensemble as a run: from the predictions of its members to predictions of its own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from longdoc.documents.document import Corpus
+from longdoc.errors import RunError
+from longdoc.experiments import ensemble, store
+from longdoc.experiments.settings import Settings
+from longdoc.experiments.store import Run
+from longdoc.predictions import Predictions
+
+
+@dataclass
+class Combined:
+    """What an ensemble says, what it cost, and who takes part with what weight."""
+
+    parts: dict[str, Predictions]
+    timings: dict[str, Any]
+    notes: dict[str, object]
+
+
+def execute(settings: Settings, corpus: Corpus, folder: Path) -> Combined:
+    """Combine the runs that the settings name.
+
+    Args:
+        settings: For the members and the metric.
+        corpus: The documents, which must be those of every member.
+        folder: The run's, while it is at work.
+
+    Raises:
+        RunError: A member is no complete run, or was made on other documents.
+    """
+    runs = [store.load(member) for member in settings.ensemble.members]
+    digest = corpus.digest()
+    for member in runs:
+        if member.data["digest"] != digest:
+            message = f"ensemble.members: {member.folder} was made on other documents"
+            raise RunError(message)
+    found = [member.predictions() for member in runs]
+    systems: dict[str, list[int]] = {}
+    for place, member in enumerate(runs):
+        systems.setdefault(member.system, []).append(place)
+    groups = list(systems.values())
+    truth = found[0]["validation"].truth
+    scored = [_together(found, group, "validation", corpus) for group in groups]
+    weights = ensemble.weigh(truth, scored, corpus.kind, settings.training.metric)
+    each = {place: w / len(g) for g, w in zip(groups, weights, strict=True) for place in g}
+    members = [
+        ensemble.Member(member.folder, member.system, each[place])
+        for place, member in enumerate(runs)
+    ]
+    ensemble.save(members, folder / "model")
+    parts = {}
+    for split in ("validation", "test"):
+        scores = [part[split].scores for part in found]
+        combined = ensemble.combine(scores, [m.weight for m in members], corpus.kind)
+        parts[split] = replace(found[0][split], scores=combined)
+    notes: dict[str, object] = {"ensemble": dict(zip(systems, weights, strict=True))}
+    return Combined(parts, _costs(runs), notes)
+
+
+def _together(
+    found: Sequence[dict[str, Predictions]], group: Sequence[int], split: str, corpus: Corpus
+) -> Any:
+    """Average one system's runs."""
+    scores = [found[place][split].scores for place in group]
+    return ensemble.combine(scores, [1 / len(group)] * len(group), corpus.kind)
+
+
+def _costs(runs: Sequence[Run]) -> dict[str, Any]:
+    """Add up what the members cost; memory is that of the largest."""
+    added = ("train_seconds", "predict_seconds", "trainable_parameters", "parameters")
+    costs: dict[str, Any] = {name: sum(run.timings[name] for run in runs) for name in added}
+    return {**costs, "peak_bytes": max(run.timings["peak_bytes"] for run in runs)}

@@ -1,0 +1,103 @@
+"""Ensembles: averaged logits, weights from validation, and the same scores for new documents."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import longdoc
+from longdoc.errors import RunError, SettingsError
+from longdoc.experiments import ensemble, run, store
+from longdoc.experiments.settings import Settings
+from longdoc.settings import build
+from tests.experiments.test_imbalance import LETTERS
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory):
+    root = tmp_path_factory.mktemp("members")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LONGDOC_CACHE", str(root / "cache"))
+        made = [run.execute(build(Settings, {**LETTERS, "baseline": {"name": "tfidf-svm"}}), root)]
+        for seed in (1, 2):
+            training = {**LETTERS["training"], "seed": seed}
+            changes = {"backbone": {"pretrained": False}, "training": training}
+            made.append(run.execute(build(Settings, {**LETTERS, **changes}), root))
+    return made
+
+
+def together(members, root, **changes):
+    names = {"members": [str(folder) for folder in members]}
+    return run.execute(build(Settings, {**LETTERS, "ensemble": names, **changes}), root)
+
+
+def test_an_ensemble_is_a_run_that_predicts(members, tmp_path):
+    found = store.load(together(members, tmp_path))
+    assert found.system == "ensemble"
+    weights = found.environment["notes"]["ensemble"]
+    assert set(weights) == {"tfidf-svm", "mamba-mini-48"}
+    assert sum(weights.values()) == pytest.approx(1.0)
+    rows = json.loads((found.folder / "model" / "members.json").read_text())
+    seeds = [row["weight"] for row in rows if row["system"] == "mamba-mini-48"]
+    assert seeds[0] == seeds[1] == pytest.approx(weights["mamba-mini-48"] / 2)
+    assert found.timings["train_seconds"] == pytest.approx(
+        sum(store.load(folder).timings["train_seconds"] for folder in members)
+    )
+    test = found.predictions()["test"]
+    parts = [store.load(folder).predictions()["test"].scores for folder in members]
+    wanted = ensemble.combine(parts, [row["weight"] for row in rows], "multi-label")
+    assert np.array_equal(test.scores, wanted)
+    corpus = longdoc.load_dataset("examples/letters.jsonl")
+    documents = {d.id: d for part in corpus.splits.values() for d in part}
+    given = longdoc.predict(found, [documents[name] for name in test.ids])
+    for row, prediction in zip(test.scores, given, strict=True):
+        assert np.allclose([prediction.scores[n] for n in test.labels], row, atol=1e-4)
+
+
+def test_an_ensemble_stands_in_a_comparison(members, tmp_path):
+    folder = together(members, tmp_path)
+    found = longdoc.write_report([*members[:1], folder], tmp_path / "report.html")
+    assert "ensemble" in found.read_text()
+
+
+def test_members_must_be_runs_of_the_same_documents(members, tmp_path):
+    other = {**LETTERS["data"], "train_documents": 30}
+    with pytest.raises(RunError, match="was made on other documents"):
+        together(members, tmp_path, data=other)
+    with pytest.raises(RunError, match="there is no run folder"):
+        together([tmp_path / "nowhere"], tmp_path)
+    with pytest.raises(SettingsError, match=r"ensemble\.members must be different run folders"):
+        together([members[0], members[0]], tmp_path)
+
+
+def test_a_member_that_is_gone_is_named(members, tmp_path):
+    for folder in members:
+        shutil.copytree(folder, tmp_path / folder.name)
+    copies = [tmp_path / folder.name for folder in members]
+    folder = together(copies, tmp_path)
+    shutil.rmtree(copies[1])
+    with pytest.raises(RunError, match=r"a member of the ensemble in .* is gone"):
+        list(longdoc.predict(folder, ["The lift is broken"]))
+
+
+@pytest.mark.parametrize("kind", ["multi-label", "multi-class"])
+def test_one_member_keeps_its_scores(kind):
+    generator = np.random.default_rng(0)
+    scores = generator.random((20, 4)).astype(np.float32)
+    if kind == "multi-class":
+        scores /= scores.sum(axis=1, keepdims=True)
+    assert np.allclose(ensemble.combine([scores], [1.0], kind), scores, atol=1e-6)
+
+
+def test_weights_go_to_the_system_that_knows():
+    generator = np.random.default_rng(0)
+    truth = generator.random((200, 5)) < 0.2
+    good = np.where(truth, 0.9, 0.1).astype(np.float32)
+    noise = generator.random((200, 5)).astype(np.float32)
+    weights = ensemble.weigh(truth, [noise, good], "multi-label", "micro-f1")
+    assert weights[1] > weights[0]
+    assert sum(weights) == pytest.approx(1.0)
+    assert ensemble.weigh(truth, [good, good], "multi-label", "macro-f1") == (0.5, 0.5)
+    with pytest.raises(RunError, match="are of 5 systems; at most 4"):
+        ensemble.weigh(truth, [good] * 5, "multi-label", "micro-f1")
