@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from longdoc.backbones import build as backbones
@@ -26,6 +27,8 @@ from longdoc.training import settings as training
 from longdoc.training.predict import Reader
 from longdoc.training.progress import Progress, silent
 
+BATCH = 32
+"""Documents read at once, whatever a head is trained with: their number changes rounding."""
 Vectors = dict[str, NDArray[np.float32]]
 
 
@@ -46,15 +49,34 @@ def vectors(
         progress: Told how far reading is.
     """
     file = place(settings, corpus)
-    if file is not None and file.exists():
-        return load_file(file)
-    found = {split: reader.vectors(encoded[split], progress) for split in SPLITS}
+    kept = _kept(file, corpus) if file is not None else None
+    if kept is not None:
+        return kept
+    found: Vectors = {}
+    for number, split in enumerate(SPLITS):
+
+        def tell(share: float, message: str, number: int = number) -> None:
+            progress(0.0, f"{message} {(number + share) / len(SPLITS):.0%}")
+
+        found[split] = reader.vectors(encoded[split], tell)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_suffix(f".{os.getpid()}")
         save_file(found, unfinished)
         unfinished.replace(file)
     return found
+
+
+def _kept(file: Path, corpus: Corpus) -> Vectors | None:
+    """Read vectors from the cache; None where they are not there, or not whole."""
+    try:
+        found: Vectors = load_file(file)
+    except (OSError, SafetensorError):
+        return None
+    whole = all(
+        split in found and len(found[split]) == len(corpus.splits[split]) for split in SPLITS
+    )
+    return found if whole else None
 
 
 def place(settings: Settings, corpus: Corpus) -> Path | None:
@@ -69,7 +91,6 @@ def place(settings: Settings, corpus: Corpus) -> Path | None:
         "corpus": corpus.digest(),
         "splits": {split: len(corpus.splits[split]) for split in SPLITS},
         "bfloat16": training.uses_bfloat16(settings.training.precision),
-        "batch": settings.training.batch_size,
     }
     name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
     return cache_folder() / "vectors" / f"{name}.safetensors"

@@ -1,7 +1,7 @@
 """One backbone, one seed: from token windows to a trained model, and on to scores."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,7 @@ def _fit(
 
 def _vectors(job: Job, model: Any) -> frozen.Vectors:
     """Let a frozen backbone read every document, or take what it said before."""
-    reader = _reader(job, model)
+    reader = replace(_reader(job, model), batch_size=frozen.BATCH)
     return frozen.vectors(reader, job.settings, job.corpus, job.encoded, _while_training(job))
 
 
