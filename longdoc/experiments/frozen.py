@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
@@ -52,6 +53,7 @@ def vectors(
     kept = _kept(file, corpus) if file is not None else None
     if kept is not None:
         return kept
+    reader.model.to(_device())
     found: Vectors = {}
     for number, split in enumerate(SPLITS):
 
@@ -65,6 +67,13 @@ def vectors(
         save_file(found, unfinished)
         unfinished.replace(file)
     return found
+
+
+def _device() -> torch.device:
+    """Say where this process computes, as the Trainer will."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def _kept(file: Path, corpus: Corpus) -> Vectors | None:

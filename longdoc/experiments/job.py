@@ -149,7 +149,9 @@ def _vectors(job: Job, model: Any) -> frozen.Vectors:
 
 def score(job: Job, trained: Trained, split: str) -> NDArray[np.float32]:
     """Score a split's documents, shape (documents, labels)."""
-    shift, kind = _answer(job).logit_shift, job.corpus.kind
+    about: Any = trained.notes["imbalance"]
+    shift = np.array(about["logit_shift"]) if "logit_shift" in about else None
+    kind = job.corpus.kind
     reader = _reader(job, trained.model)
     if trained.vectors is not None:
         return reader.scores_of_vectors(trained.vectors[split], kind, shift)

@@ -151,9 +151,9 @@ def centre(truth: NDArray[np.bool_]) -> float:
     """
     counts = truth.sum(axis=0)
     inverse = np.divide(1.0, counts, out=np.zeros(len(counts)), where=counts > 0)
-    drawn = truth @ inverse
     rows, columns = np.nonzero(truth)
     if not len(rows):
         return REUTERS_MU
+    drawn = np.bincount(rows, inverse[columns], len(truth))
     shares = inverse[columns] / drawn[rows]
     return float((shares.mean() + np.median(shares)) / 2)

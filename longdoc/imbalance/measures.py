@@ -65,14 +65,17 @@ def measure(truth: NDArray[np.bool_]) -> Imbalance:
     spread = float(known.std(ddof=1)) if len(known) > 1 else 0.0
     each = _document_scumble(truth, np.nan_to_num(ratios, nan=1.0))
     borne = truth.sum(axis=0)
-    of_labels = np.divide(each @ truth, borne, out=np.full(len(borne), np.nan), where=borne > 0)
+    rows, labels = np.nonzero(truth)
+    added = np.bincount(labels, each[rows], len(borne))
+    of_labels = np.divide(added, borne, out=np.full(len(borne), np.nan), where=borne > 0)
     return Imbalance(ratios, mean, spread / mean, float(each.mean()), of_labels)
 
 
 def _document_scumble(truth: NDArray[np.bool_], ratios: NDArray[np.float64]) -> NDArray[np.float64]:
     """Give one minus geometric over arithmetic mean of the ratios of a document's labels."""
+    rows, borne = np.nonzero(truth)
     labels = np.maximum(1, truth.sum(axis=1))
-    geometric = np.exp(truth @ np.log(ratios) / labels)
-    arithmetic = (truth @ ratios) / labels
+    geometric = np.exp(np.bincount(rows, np.log(ratios)[borne], len(truth)) / labels)
+    arithmetic = np.bincount(rows, ratios[borne], len(truth)) / labels
     found = 1 - np.divide(geometric, arithmetic, out=np.ones(len(truth)), where=truth.any(axis=1))
     return np.maximum(found, 0.0)

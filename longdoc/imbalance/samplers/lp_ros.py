@@ -28,14 +28,14 @@ def draw(
         charte2015addressing, LP-ROS, as in the package mldr.resampling; how the rest is shared out
         differs between public ports, here it is even.
     """
-    _, kinds = np.unique(truth, axis=0, return_inverse=True)
-    sizes = np.bincount(kinds.reshape(-1))
+    kinds = _label_sets(truth)
+    sizes = np.bincount(kinds)
     mean = len(truth) / len(sizes)
     rare = sorted(np.flatnonzero(sizes < mean), key=lambda kind: (-sizes[kind], kind))
     left = int(growth * len(truth))
     clones = [np.arange(len(truth))]
     for place, kind in enumerate(rare):
-        documents = np.flatnonzero(kinds.reshape(-1) == kind)
+        documents = np.flatnonzero(kinds == kind)
         share = -(-left // (len(rare) - place))
         most = len(documents) * (max_repeats - 1)
         more = min(share, left, most, int(mean - len(documents)))
@@ -43,3 +43,10 @@ def draw(
         clones.append(generator.choice(pool, more, replace=False))
         left -= more
     return np.concatenate(clones)
+
+
+def _label_sets(truth: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Number the sets of labels that occur, shape (documents,)."""
+    known: dict[bytes, int] = {}
+    sets = [known.setdefault(row.tobytes(), len(known)) for row in np.packbits(truth, axis=1)]
+    return np.array(sets, dtype=np.int64)

@@ -46,4 +46,7 @@ def repeats(truth: NDArray[np.bool_], max_repeats: int) -> NDArray[np.float64]:
     wanted = np.ones(len(counts))
     if borne.any():
         wanted[borne] = np.clip(counts[borne].mean() / counts[borne], 1.0, max_repeats)
-    return np.max(truth * wanted, axis=1, initial=1.0)
+    times = np.ones(len(truth))
+    rows, labels = np.nonzero(truth)
+    np.maximum.at(times, rows, wanted[labels])
+    return times
