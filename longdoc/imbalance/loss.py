@@ -10,8 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from longdoc.documents.document import Kind
-
 Reduction = Literal["mean", "sum"]
 
 
@@ -133,14 +131,3 @@ def focused(signed: Tensor, gamma: float) -> Tensor:
         return surprise
     # (1 - p) ** gamma by its logarithm: a power of a rounded difference has no gradient left.
     return surprise * torch.exp(gamma * F.logsigmoid(-signed))
-
-
-def refuse_softmax(name: str, kind: Kind) -> None:
-    """Refuse a loss that knows no form for exactly one label a document.
-
-    Raises:
-        ValueError: The task is one of these.
-    """
-    if kind == "multi-class":
-        message = f"{name} has no form for tasks with exactly one of several labels"
-        raise ValueError(message)

@@ -1,0 +1,122 @@
+"""BERT: the mean of its tokens, dropout on our kernel, and attention that trains fast."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import BertConfig
+from transformers import BertForSequenceClassification as Theirs
+
+from longdoc.backbones import build as backbones
+from longdoc.backbones.bert import BertForSequenceClassification
+from longdoc.backbones.dropout import FastDropout, use_fast_dropouts
+from longdoc.backbones.settings import BackboneSettings
+from longdoc.errors import SettingsError
+from longdoc.tokens import tokenizers
+from tests import tolerances
+from tests.assertions import assert_close
+
+SHAPE = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
+         "intermediate_size": 40, "num_labels": 3}  # fmt: skip
+
+
+def model(pooling, **changes):
+    torch.manual_seed(0)
+    config = BertConfig(**SHAPE, **changes)
+    config.pooling = pooling
+    return BertForSequenceClassification(config).eval()
+
+
+def batch():
+    ids = torch.tensor([[1, 5, 6, 2, 0, 0], [1, 7, 8, 9, 3, 2]])
+    mask = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]])
+    return ids, mask
+
+
+@torch.no_grad()
+def test_the_first_token_gives_transformers_own_logits():
+    ours = model("first")
+    theirs = Theirs(ours.config).eval()
+    theirs.load_state_dict(ours.state_dict())
+    ids, mask = batch()
+    wanted = theirs(ids, attention_mask=mask).logits
+    assert_close(ours(ids, attention_mask=mask).logits, wanted, tolerances.MODEL_FLOAT32)
+    assert_close(ours.head(ours.vectors(ids, mask)), wanted, tolerances.MODEL_FLOAT32)
+
+
+@torch.no_grad()
+def test_the_mean_leaves_padding_out():
+    ours = model("mean")
+    ids, mask = batch()
+    together = ours(ids, attention_mask=mask).logits
+    alone = ours(ids[:1, :4], attention_mask=mask[:1, :4]).logits
+    assert_close(together[:1], alone, tolerances.MODEL_FLOAT32)
+    hidden = ours.bert(ids[:1, :4]).last_hidden_state
+    wanted = ours.classifier(hidden.mean(dim=1))
+    assert_close(alone, wanted, tolerances.MODEL_FLOAT32)
+    assert ours.bert.pooler is None
+    with pytest.raises(ValueError, match="mean pooling computes no loss of its own"):
+        ours(ids, attention_mask=mask, labels=torch.zeros(2, 3))
+
+
+@torch.no_grad()
+def test_pooling_is_saved_with_the_weights(tmp_path):
+    ids, mask = batch()
+    for pooling in ("first", "mean"):
+        ours = model(pooling)
+        ours.save_pretrained(tmp_path / pooling)
+        again = BertForSequenceClassification.from_pretrained(tmp_path / pooling).eval()
+        assert again.config.pooling == pooling
+        assert torch.equal(
+            again(ids, attention_mask=mask).logits, ours(ids, attention_mask=mask).logits
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("mamba-mini", {"pooling": "mean"}, r"backbone.pooling must be last for mamba-mini; got 'mean'"),
+        ("bert-mini", {"pooling": "last"}, r"backbone.pooling must be first or mean for bert-mini"),
+        ("mamba-mini", {"attention_dropout": 0.1}, "must be left out for mamba-mini, which has no"),
+        ("bert-mini", {"attention_dropout": 1.5}, r"attention_dropout must be in 0..1, 1 excluded"),
+    ],
+)  # fmt: skip
+def test_what_a_family_has_not_is_said(name, changes, message):
+    tokenizer = tokenizers.train(["a few words"], 300)
+    settings = BackboneSettings(name=name, pretrained=False, **changes)
+    with pytest.raises(SettingsError, match=message):
+        backbones.build(
+            settings, tokenizer, labels=["a", "b"], kind="multi-label", max_tokens=32, seed=0
+        )
+
+
+def test_settings_reach_the_backbone():
+    tokenizer = tokenizers.train(["a few words"], 300)
+    settings = BackboneSettings(
+        name="bert-mini", pretrained=False, pooling="mean", attention_dropout=0.3
+    )
+    built = backbones.build(
+        settings, tokenizer, labels=["a", "b"], kind="multi-label", max_tokens=32, seed=0
+    )
+    assert built.model.takes_mean
+    assert built.model.config.attention_probs_dropout_prob == 0.3
+    drops = [module for module in built.model.modules() if isinstance(module, nn.Dropout)]
+    assert drops
+    assert all(isinstance(module, FastDropout) for module in drops)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_dropout_drops_the_same_of_the_gradient(dtype):
+    layer = use_fast_dropouts(nn.Sequential(nn.Dropout(0.3)))
+    x = torch.ones(200, 50, dtype=dtype, requires_grad=True)
+    torch.manual_seed(3)
+    first = layer(x)
+    first.sum().backward()
+    assert torch.equal(first.detach(), x.grad)
+    dropped = (first == 0).double().mean().item()
+    assert dropped == pytest.approx(0.3, abs=0.02)
+    assert torch.allclose(first[first != 0].double(), torch.tensor(1 / 0.7).double(), rtol=1e-2)
+    second = layer(x)
+    torch.manual_seed(3)
+    assert not torch.equal(first, second)
+    assert torch.equal(first, layer(x))
+    assert torch.equal(layer.eval()(x), x)
