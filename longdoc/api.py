@@ -165,7 +165,7 @@ class _Scorer:
         self.members: list[tuple[_Scorer, float]] = []
         if opened.settings.ensemble.members:
             self.baseline = "ensemble"
-            for member in ensemble.load(opened.folder / "model"):
+            for member in ensemble.load(opened.folder):
                 self.members.append((_Scorer(store.load(member.folder)), member.weight))
         about: Any = opened.environment["notes"].get("imbalance", {})
         self.shift = np.array(about["logit_shift"]) if "logit_shift" in about else None

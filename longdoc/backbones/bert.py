@@ -5,7 +5,6 @@ Letters: ``b`` documents in the batch, ``l`` tokens, ``d`` hidden width, ``c`` l
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import BertConfig, BertModel
 from transformers import BertForSequenceClassification as FirstTokenClassification
@@ -16,7 +15,7 @@ from longdoc.backbones.linear import use_fast_linears
 from longdoc.heads.pooling import mean
 
 SHORT = 512
-"""Positions up to which a CPU trains fastest with the (l, l) matrix of attention in memory; the
+"""Tokens up to which a CPU trains fastest with the (l, l) matrix of attention in memory; the
 gradient of torch's fused attention takes seven times its products (docs/experiment-log.md)."""
 
 
@@ -35,8 +34,7 @@ class BertForSequenceClassification(FirstTokenClassification):
         self.takes_mean = getattr(config, "pooling", "first") == "mean"
         if self.takes_mean:
             self.bert = BertModel(config, add_pooling_layer=False)
-        if config.max_position_embeddings <= SHORT and not torch.cuda.is_available():
-            self.set_attn_implementation("eager")
+        self.by_length = self.config._attn_implementation == "sdpa"
         self.post_init()  # type: ignore[no-untyped-call]
         use_fast_dropouts(use_fast_linears(self))
 
@@ -44,31 +42,45 @@ class BertForSequenceClassification(FirstTokenClassification):
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        *,
         labels: Tensor | None = None,
         **kwargs: Any,
     ) -> SequenceClassifierOutput | tuple[Tensor, ...]:
-        """Classify documents; arguments and results are those of transformers' class.
+        """Classify documents.
 
         Args:
             input_ids: Token numbers, shape ``(b, l)``.
             attention_mask: 1 for real tokens, shape ``(b, l)``; all real without.
-            labels: For a loss.
-            **kwargs: Passed on.
+            labels: For a loss, with the first token alone.
+            **kwargs: As transformers' own class takes them; with the mean they go to the backbone,
+                and a record with the logits comes back.
+
+        Raises:
+            ValueError: Labels were given with the mean.
         """
-        if not self.takes_mean or labels is not None:
-            given: Any = {"attention_mask": attention_mask, "labels": labels, **kwargs}
-            if self.takes_mean:
+        if self.takes_mean:
+            if labels is not None:
                 message = "mean pooling computes no loss of its own; leave labels out"
                 raise ValueError(message)
-            return super().forward(input_ids, **given)
-        vectors = self.vectors(input_ids, attention_mask, **kwargs)
-        return SequenceClassifierOutput(logits=self.head(vectors))
+            vectors = self.vectors(input_ids, attention_mask, **kwargs)
+            return SequenceClassifierOutput(logits=self.head(vectors))
+        self._choose_attention(input_ids)
+        given: Any = {"attention_mask": attention_mask, "labels": labels, **kwargs}
+        return super().forward(input_ids, **given)
+
+    def _choose_attention(self, input_ids: Tensor | None) -> None:
+        """Keep attention's matrix for short documents where a CPU trains, unless told otherwise."""
+        if not self.by_length or input_ids is None:
+            return
+        short = input_ids.shape[1] <= SHORT and input_ids.device.type == "cpu"
+        self.config._attn_implementation = "eager" if short and self.training else "sdpa"
 
     def vectors(
         self, input_ids: Tensor | None, attention_mask: Tensor | None, **kwargs: Any
     ) -> Tensor:
         """Give what the head stands on: a vector a document, shape ``(b, d)``."""
         kwargs.pop("return_dict", None)
+        self._choose_attention(input_ids)
         hidden = self.bert(input_ids, attention_mask=attention_mask, **kwargs).last_hidden_state
         return mean(hidden, attention_mask) if self.takes_mean else hidden[:, 0]
 

@@ -2,7 +2,7 @@
 
 import itertools
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from longdoc.metrics import significance
 from longdoc.metrics.significance import Difference
 from longdoc.metrics.thresholds import MODES
 from longdoc.predictions import decide
-from longdoc.settings import to_mapping
 from longdoc.training.progress import Progress, silent
 
 METRICS = ("micro-f1", "macro-f1")
@@ -157,7 +156,7 @@ def from_runs(
     _check_same_documents(runs)
     about = about or PlanSettings()
     mode = runs[0].settings.thresholds.mode
-    groups = _by_system(runs)
+    groups = store.by_system(runs)
     test = runs[0].predictions()["test"]
     weights = significance.document_weights(len(test.ids), about.resamples, seed=0)
     resampled = {name: _resample(group, mode, weights) for name, group in groups.items()}
@@ -172,42 +171,6 @@ def from_runs(
     systems.sort(key=lambda system: -system.mean(about.metric, mode))
     pairs = [p for metric in METRICS for p in _pairs(systems, resampled, metric, mode)]
     return Comparison(about, mode, tuple(systems), tuple(pairs), failures or {}, command)
-
-
-def _by_system(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Group runs by system: the same name, and the same settings but for the seed.
-
-    Raises:
-        RunError: Two runs of one name differ in a setting, or have the same seed.
-    """
-    groups: dict[str, list[Run]] = {}
-    for entry in runs:
-        group = groups.setdefault(entry.system, [])
-        for other in group:
-            differing = _differing(entry, other)
-            if differing != ["training.seed"]:
-                what = f"differ in {', '.join(differing)}" if differing else "have the same seed"
-                message = (
-                    f"{entry.folder} and {other.folder} are both called {entry.system} and {what}; "
-                    f"train with --name to tell systems apart"
-                )
-                raise RunError(message)
-        group.append(entry)
-    return groups
-
-
-def _differing(first: Run, second: Run) -> list[str]:
-    """Name the settings in which two runs differ."""
-    both = [dict(_flat(to_mapping(run.settings))) for run in (first, second)]
-    return [name for name, value in both[0].items() if value != both[1][name]]
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def _check_same_documents(runs: Sequence[Run]) -> None:

@@ -7,7 +7,8 @@ Letters: ``n`` documents, ``c`` labels, ``s`` systems.
 
 import itertools
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,12 +78,26 @@ def combine(
         >>> combine([np.array([[0.5]]), np.array([[0.8]])], [0.5, 0.5], "multi-label").round(3)
         array([[0.667]], dtype=float32)
     """
-    parts = zip(scores, weights, strict=True)
-    mean = np.sum([weight * logits(part, kind) for part, weight in parts], axis=0)
+    return _scores([logits(part, kind) for part in scores], weights, kind)
+
+
+def _scores(
+    parts: Sequence[NDArray[np.float64]], weights: Sequence[float], kind: Kind
+) -> NDArray[np.float32]:
+    mean = np.sum([w * part for part, w in zip(parts, weights, strict=True)], axis=0)
     if kind == "multi-class":
         likely = np.exp(mean - mean.max(axis=1, keepdims=True))
         return (likely / likely.sum(axis=1, keepdims=True)).astype(np.float32)
     return (1 / (1 + np.exp(-mean))).astype(np.float32)
+
+
+def _threshold(truth: NDArray[np.bool_], scores: NDArray[np.float32], kind: Kind) -> float:
+    """Choose one threshold for all labels."""
+    if kind == "multi-class":
+        return thresholds.FIXED
+    if kind == "binary":
+        return thresholds.best_binary_threshold(truth[:, 1], scores[:, 1])
+    return thresholds.best_threshold(truth, scores)
 
 
 def weigh(
@@ -112,38 +127,54 @@ def weigh(
     tried = [tuple(step / STEPS for step in steps) for steps in grid if sum(steps) == STEPS]
     tried.sort(key=np.std)
 
+    parts = [logits(system, kind) for system in systems]
+
     def value(weights: tuple[float, ...]) -> float:
-        combined = combine(systems, weights, kind)
-        cut = thresholds.choose(truth, combined, kind, 0.0)["global"]
+        combined = _scores(parts, weights, kind)
+        cut = _threshold(truth, combined, kind)
         return classification.averages(truth, decide(combined, kind, cut))[metric]
 
     return max(tried, key=value)
 
 
-def save(members: Sequence[Member], folder: Path) -> None:
-    """Write who takes part, and with what weight."""
+def save(members: Sequence[Member], run: Path) -> None:
+    """Write who takes part, and with what weight; places also from the folder of the run's."""
+    folder = run / "model"
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
-        {"folder": str(member.folder.resolve()), "system": member.system, "weight": member.weight}
+        {
+            "folder": str(member.folder.resolve()),
+            "beside": os.path.relpath(member.folder.resolve(), run.resolve().parent),
+            "system": member.system,
+            "weight": member.weight,
+        }
         for member in members
     ]
     (folder / FILE).write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
-def load(folder: Path) -> list[Member]:
-    """Read who takes part.
+def load(run: Path) -> list[Member]:
+    """Read who takes part; runs that moved together still find each other.
 
     Raises:
         RunError: The file is damaged, or a member is no longer there.
     """
+    folder = run / "model"
     try:
         rows = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        members = [Member(Path(row["folder"]), row["system"], float(row["weight"])) for row in rows]
+        members = [
+            Member(_found(row, run), str(row["system"]), float(row["weight"])) for row in rows
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         message = f"{folder / FILE}: not a list of an ensemble's runs: {error}"
         raise RunError(message) from error
     for member in members:
         if not member.folder.is_dir():
-            message = f"{member.folder}, a member of the ensemble in {folder.parent}, is gone"
+            message = f"{member.folder}, a member of the ensemble in {run}, is gone"
             raise RunError(message)
     return members
+
+
+def _found(row: Mapping[str, str], run: Path) -> Path:
+    beside = run.resolve().parent / row["beside"]
+    return beside if beside.is_dir() else Path(row["folder"])

@@ -11,6 +11,7 @@ from longdoc.experiments import ensemble, store
 from longdoc.experiments.settings import Settings
 from longdoc.experiments.store import Run
 from longdoc.predictions import Predictions
+from longdoc.settings import require
 
 
 @dataclass
@@ -31,18 +32,28 @@ def execute(settings: Settings, corpus: Corpus, folder: Path) -> Combined:
         folder: The run's, while it is at work.
 
     Raises:
-        RunError: A member is no complete run, or was made on other documents.
+        RunError: A member is no complete run, or was made on other documents, or two of one name
+            differ in more than the seed.
+        SettingsError: A run is named twice.
     """
-    runs = [store.load(member) for member in settings.ensemble.members]
+    places = [Path(member) for member in settings.ensemble.members]
+    require(
+        len({place.resolve() for place in places}) == len(places),
+        "ensemble.members",
+        "different run folders",
+        settings.ensemble.members,
+    )
+    runs = [store.load(place) for place in places]
     digest = corpus.digest()
     for member in runs:
         if member.data["digest"] != digest:
             message = f"ensemble.members: {member.folder} was made on other documents"
             raise RunError(message)
     found = [member.predictions() for member in runs]
-    systems: dict[str, list[int]] = {}
-    for place, member in enumerate(runs):
-        systems.setdefault(member.system, []).append(place)
+    systems = {
+        name: [runs.index(member) for member in group]
+        for name, group in store.by_system(runs).items()
+    }
     groups = list(systems.values())
     truth = found[0]["validation"].truth
     scored = [_together(found, group, "validation", corpus) for group in groups]
@@ -52,7 +63,7 @@ def execute(settings: Settings, corpus: Corpus, folder: Path) -> Combined:
         ensemble.Member(member.folder, member.system, each[place])
         for place, member in enumerate(runs)
     ]
-    ensemble.save(members, folder / "model")
+    ensemble.save(members, folder)
     parts = {}
     for split in ("validation", "test"):
         scores = [part[split].scores for part in found]

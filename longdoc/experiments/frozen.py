@@ -9,20 +9,22 @@ Letters: ``d`` width of a vector.
 import hashlib
 import json
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from longdoc.backbones import build as backbones
 from longdoc.backbones import checkpoints
 from longdoc.documents.archives import cache_folder
 from longdoc.documents.document import SPLITS, Corpus
 from longdoc.experiments.settings import Settings
-from longdoc.settings import to_mapping
+from longdoc.metrics import cost
 from longdoc.tokens.encoding import Encoded
 from longdoc.training import settings as training
 from longdoc.training.predict import Reader
@@ -30,7 +32,22 @@ from longdoc.training.progress import Progress, silent
 
 BATCH = 32
 """Documents read at once, whatever a head is trained with: their number changes rounding."""
-Vectors = dict[str, NDArray[np.float32]]
+SECONDS = "seconds"
+FORM = 1
+"""Goes up when the same weights and tokens come to other vectors; old ones are then not found."""
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What a frozen backbone says of documents.
+
+    Attributes:
+        of: By split, shape (documents, d).
+        seconds: What reading each split took, when it was read.
+    """
+
+    of: dict[str, NDArray[np.float32]]
+    seconds: dict[str, float]
 
 
 def vectors(
@@ -40,33 +57,35 @@ def vectors(
     encoded: dict[str, list[Encoded]],
     progress: Progress = silent,
 ) -> Vectors:
-    """Give every document's vector by split, shape (documents, d), from the cache if it is there.
+    """Give every document's vector, from the cache if it is there.
 
     Args:
-        reader: Of a classifier whose backbone is frozen.
+        reader: Of a classifier whose backbone is frozen; it is moved to where it will train.
         settings: Of the run.
         corpus: The documents.
         encoded: Their tokens.
         progress: Told how far reading is.
     """
-    file = place(settings, corpus)
+    reader.model.to(_device())
+    file = place(settings, encoded)
     kept = _kept(file, corpus) if file is not None else None
     if kept is not None:
         return kept
-    reader.model.to(_device())
-    found: Vectors = {}
+    found, seconds = {}, {}
     for number, split in enumerate(SPLITS):
 
         def tell(share: float, message: str, number: int = number) -> None:
             progress(0.0, f"{message} {(number + share) / len(SPLITS):.0%}")
 
-        found[split] = reader.vectors(encoded[split], tell)
+        with cost.measured() as reading:
+            found[split] = reader.vectors(encoded[split], tell)
+        seconds[split] = reading.seconds
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_suffix(f".{os.getpid()}")
-        save_file(found, unfinished)
+        save_file(found, unfinished, {SECONDS: json.dumps(seconds)})
         unfinished.replace(file)
-    return found
+    return Vectors(found, seconds)
 
 
 def _device() -> torch.device:
@@ -79,27 +98,46 @@ def _device() -> torch.device:
 def _kept(file: Path, corpus: Corpus) -> Vectors | None:
     """Read vectors from the cache; None where they are not there, or not whole."""
     try:
-        found: Vectors = load_file(file)
-    except (OSError, SafetensorError):
+        with safe_open(file, framework="numpy") as opened:
+            found = {split: opened.get_tensor(split) for split in SPLITS}
+            seconds = json.loads(opened.metadata()[SECONDS])
+        kept = Vectors(found, {split: float(seconds[split]) for split in SPLITS})
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
-    whole = all(
-        split in found and len(found[split]) == len(corpus.splits[split]) for split in SPLITS
-    )
-    return found if whole else None
+    whole = all(len(found[split]) == len(corpus.splits[split]) for split in SPLITS)
+    return kept if whole else None
 
 
-def place(settings: Settings, corpus: Corpus) -> Path | None:
-    """Name the file of a checkpoint's vectors; None for random weights, which differ by seed."""
+def place(settings: Settings, encoded: Mapping[str, Sequence[Encoded]]) -> Path | None:
+    """Name the file of a checkpoint's vectors of some tokens.
+
+    Args:
+        settings: Of the run.
+        encoded: Tokens of every split.
+
+    Returns:
+        None for weights that cannot be told from others: random ones, which differ by seed, and a
+        hub's without a known commit.
+    """
     card = backbones.resolve(settings.backbone)
     if backbones.starts_at_random(card, settings.backbone):
         return None
+    weights = checkpoints.identity(card, settings.backbone)
+    if not (weights.get("commit") or weights.get("sha256")):
+        return None
+    read = hashlib.sha256()
+    for split in SPLITS:
+        read.update(f"{split} {len(encoded[split])}".encode())
+        for part in encoded[split]:
+            read.update(len(part.ids).to_bytes(8, "little") + part.ids.tobytes())
+    pooling = card.pooling if settings.backbone.pooling == "auto" else settings.backbone.pooling
     about = {
-        "weights": checkpoints.identity(card, settings.backbone),
-        "backbone": to_mapping(settings.backbone),
-        "tokens": to_mapping(settings.tokens),
-        "corpus": corpus.digest(),
-        "splits": {split: len(corpus.splits[split]) for split in SPLITS},
+        "weights": weights,
+        "pooling": pooling,
+        "tokens": read.hexdigest(),
+        "max_tokens": settings.tokens.max_tokens,
         "bfloat16": training.uses_bfloat16(settings.training.precision),
+        "longdoc": FORM,
     }
     name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
     return cache_folder() / "vectors" / f"{name}.safetensors"

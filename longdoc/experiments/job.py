@@ -64,7 +64,9 @@ def train(job: Job) -> Trained:
     if kept.exists():
         about = json.loads(kept.read_text(encoding="utf-8"))
         place = (model_folder, job.settings, job.tokenizer, job.corpus.labels, job.corpus.kind)
-        return Trained(models.load_saved(*place)[0], **about)
+        model = models.load_saved(*place)[0]
+        frozen_one = about["notes"]["adapter"] == "head-only"
+        return Trained(model, **about, vectors=_vectors(job, model) if frozen_one else None)
     trained = _train(job)
     if workplace.is_main_process():
         card = backbones.resolve(job.settings.backbone)
@@ -84,11 +86,13 @@ def _train(job: Job) -> Trained:
     rate = models.peak_rate(settings, start)
     before = workplace.elapsed(job.folder)
     answer = _answer(job)
+    vectors = _vectors(job, model) if preset == "head-only" else None
     with cost.measured() as fitting:
-        vectors = _vectors(job, model) if preset == "head-only" else None
         fitted = _fit(job, model, answer, rate, vectors)
     trainable, total = lora.count_parameters(model)
-    seconds = before + fitting.seconds
+    # What a frozen backbone read before, for another run, is paid for in each.
+    reading = 0.0 if vectors is None else vectors.seconds["train"] + vectors.seconds["validation"]
+    seconds = before + fitting.seconds + reading
     tokens = fitted.tokens if vectors is None else int(token_counts(encoded["train"]).sum())
     timings = {
         "train_seconds": seconds,
@@ -102,6 +106,7 @@ def _train(job: Job) -> Trained:
     notes = {
         **built.notes,
         "learning_rate": rate,
+        "head_learning_rate": settings.training.head_learning_rate or rate,
         "adapter": preset,
         "imbalance": answer.notes,
         "interrupted": before > 0,
@@ -119,7 +124,8 @@ def _fit(
     job: Job, model: Any, answer: Answer, rate: float, vectors: frozen.Vectors | None
 ) -> trainer.Fitted:
     """Train all that can be trained, or the head alone on vectors."""
-    corpus, read = job.corpus, vectors or job.encoded
+    corpus = job.corpus
+    read: Any = job.encoded if vectors is None else vectors.of
     train, validation = (
         trainer.Split(
             split,
@@ -154,7 +160,7 @@ def score(job: Job, trained: Trained, split: str) -> NDArray[np.float32]:
     kind = job.corpus.kind
     reader = _reader(job, trained.model)
     if trained.vectors is not None:
-        return reader.scores_of_vectors(trained.vectors[split], kind, shift)
+        return reader.scores_of_vectors(trained.vectors.of[split], kind, shift)
 
     def tell(share: float, message: str) -> None:
         job.progress(0.9 + 0.1 * share, message)

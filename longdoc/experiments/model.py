@@ -138,7 +138,7 @@ def load_saved(
         model = _classifier(_pinned(settings, folder), tokenizer, labels, kind).model
         family = model.config.model_type
     if (folder / HEAD).exists():
-        model.load_state_dict(load_file(folder / HEAD), strict=False)
+        _put_head(model, folder / HEAD)
     if (folder / "adapter").exists():
         model = lora.load_lora(model, folder / "adapter")
     return model.eval(), tokenizer, FAMILIES[family]
@@ -155,8 +155,20 @@ def _pinned(settings: Settings, folder: Path) -> Settings:
     now = checkpoints.identity(backbones.resolve(settings.backbone), settings.backbone)
     if kept != now:
         message = (
-            f"the adapter in {folder} was trained on {kept['checkpoint']} with weights of SHA-256 "
+            f"what is in {folder} was trained on {kept['checkpoint']} with weights of SHA-256 "
             f"{kept['sha256']}; what is there now has {now['sha256']}"
         )
         raise RunError(message)
     return settings
+
+
+def _put_head(model: Any, file: Path) -> None:
+    """Put a saved head onto its backbone.
+
+    Raises:
+        RunError: The file holds what the model has not.
+    """
+    unknown = model.load_state_dict(load_file(file), strict=False).unexpected_keys
+    if unknown:
+        message = f"{file}: {', '.join(unknown[:3])} belong to another backbone"
+        raise RunError(message)

@@ -242,11 +242,13 @@ def _backbone(settings: Settings, corpus: Corpus, folder: Path, progress: Progre
         )
         for split in HELD_OUT
     }
+    read = trained.vectors.seconds if trained.vectors is not None else {}
+    predict_seconds = predicting.seconds + sum(read.get(split, 0.0) for split in HELD_OUT)
     predicted = sum(len(part.ids) for split in HELD_OUT for part in encoded[split])
     timings = {
         **trained.timings,
-        "predict_seconds": predicting.seconds,
-        "predict_tokens_per_second": predicted / predicting.seconds,
+        "predict_seconds": predict_seconds,
+        "predict_tokens_per_second": predicted / predict_seconds,
         "peak_bytes": max(trained.timings["peak_bytes"], predicting.peak_bytes),
     }
     return Outcome(parts, timings, trained.notes, trained.history)

@@ -6,7 +6,7 @@ ends in ``.partial``; the same run started again goes on in it.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from longdoc import predictions
 from longdoc.errors import RunError
 from longdoc.experiments.settings import Settings
 from longdoc.predictions import Predictions
-from longdoc.settings import build
+from longdoc.settings import build, to_mapping
 from longdoc.training.workplace import LOCK as LOCK
 from longdoc.training.workplace import alone_in as alone_in
 from longdoc.training.workplace import write_json as write_json
@@ -116,3 +116,39 @@ def save_history(file: Path, history: list[dict[str, float]]) -> None:
     """Write the training history, one record a line."""
     lines = [json.dumps(record) for record in history]
     file.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def by_system(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Group runs by system: the same name, and the same settings but for the seed.
+
+    Raises:
+        RunError: Two runs of one name differ in a setting, or have the same seed.
+    """
+    groups: dict[str, list[Run]] = {}
+    for entry in runs:
+        group = groups.setdefault(entry.system, [])
+        for other in group:
+            differing = _differing(entry, other)
+            if differing != ["training.seed"]:
+                what = f"differ in {', '.join(differing)}" if differing else "have the same seed"
+                message = (
+                    f"{entry.folder} and {other.folder} are both called {entry.system} and {what}; "
+                    f"train with --name to tell systems apart"
+                )
+                raise RunError(message)
+        group.append(entry)
+    return groups
+
+
+def _differing(first: Run, second: Run) -> list[str]:
+    """Name the settings in which two runs differ."""
+    both = [dict(_flat(to_mapping(run.settings))) for run in (first, second)]
+    return [name for name, value in both[0].items() if value != both[1][name]]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

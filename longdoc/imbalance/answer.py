@@ -3,6 +3,7 @@
 Letters: ``c`` labels, ``m`` logits (1 for a binary task, else c).
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -91,13 +92,21 @@ def _epochs(
     """Give an epoch's documents by its number, as many as the first epoch has."""
     card = SAMPLERS[settings.sampler]
 
-    def drawn(epoch: int) -> NDArray[np.int64]:
-        return card.draw(truth, settings, np.random.default_rng([seed, epoch, STREAM]))
+    def drawn(epoch: int) -> tuple[NDArray[np.int64], np.random.Generator]:
+        generator = np.random.default_rng([seed, epoch, STREAM])
+        return card.draw(truth, settings, generator), generator
 
-    size = len(drawn(0))
+    size = len(drawn(0)[0])
 
+    @functools.lru_cache(maxsize=1)
     def draw(epoch: int) -> NDArray[np.int64]:
-        return np.resize(drawn(epoch), size)
+        rows, generator = drawn(epoch)
+        if len(rows) >= size:  # clones stand last
+            return rows[:size]
+        room = settings.max_repeats - np.bincount(rows, minlength=len(truth))
+        pool = np.repeat(np.arange(len(truth)), np.maximum(0, room))
+        more = generator.choice(pool, size - len(rows), replace=False)
+        return np.concatenate([rows, more])
 
     return draw
 

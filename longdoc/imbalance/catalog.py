@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from longdoc.imbalance.plain import bce, weighted_bce
 from longdoc.imbalance.samplers import class_aware, lp_ros, ml_ros, oversampling
 from longdoc.imbalance.settings import ImbalanceSettings
 from longdoc.registry import Registry
-from longdoc.settings import build
+from longdoc.settings import build, require
 
 Make = Callable[[Frequencies, Kind, ImbalanceSettings, float], LabelLoss]
 Draw = Callable[[NDArray[np.bool_], ImbalanceSettings, np.random.Generator], NDArray[np.int64]]
@@ -254,9 +255,12 @@ def build_loss(
         0.17...
     """
     card = LOSSES[name]
+    kinds = get_args(Kind)
+    require(kind in kinds, "kind", " or ".join(kinds), kind)
+    known = [s for s in card.settings if not (kind == "multi-class" and s == "alpha")]
     for given in settings:
-        if given not in (*card.settings, "loss_weight"):
-            message = f"the loss {name} has no {given!r}; {nearest(given, (*card.settings,))}"
+        if given not in (*known, "loss_weight"):
+            message = f"the loss {name} has no {given!r}; {nearest(given, (*known, 'loss_weight'))}"
             raise SettingsError(message)
     numbers = build(ImbalanceSettings, {**settings, "loss": name}, "imbalance.")
     return loss_from(numbers, count(label_counts, n_documents), kind)
@@ -272,15 +276,17 @@ def loss_from(settings: ImbalanceSettings, frequencies: Frequencies, kind: Kind)
     if kind == "multi-class" and not card.softmax:
         forms = ", ".join(entry.name for entry in LOSSES.values() if entry.softmax)
         message = (
-            f"imbalance.loss {card.name!r} is for labels that exclude each other not; for a task "
-            f"with exactly one of several labels a document: {forms}"
+            f"imbalance.loss {card.name!r} is not for labels that exclude each other; allowed for "
+            f"tasks with exactly one of several labels a document: {forms}"
         )
         raise SettingsError(message)
     if kind == "binary" and len(frequencies.counts) != 1:
         message = f"a binary task has one logit, so one label count; got {len(frequencies.counts)}"
         raise SettingsError(message)
     weight = card.weight if settings.loss_weight is None else settings.loss_weight
-    return card.make(frequencies, kind, settings, weight)
+    loss = card.make(frequencies, kind, settings, weight)
+    loss.width = len(frequencies.counts)
+    return loss
 
 
 def with_centre(settings: ImbalanceSettings, mu: float) -> ImbalanceSettings:

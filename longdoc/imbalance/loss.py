@@ -24,6 +24,8 @@ class LabelLoss(nn.Module, ABC):
     def __init__(self, weight: float = 1.0, reduction: Reduction = "mean") -> None:
         super().__init__()
         self.weight, self.reduction = weight, reduction
+        self.width: int | None = None
+        """How many logits a document has; None for any number."""
 
     @abstractmethod
     def documents(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -34,6 +36,9 @@ class LabelLoss(nn.Module, ABC):
         if logits.shape != targets.shape or logits.ndim != 2:
             shapes = f"{tuple(logits.shape)} and {tuple(targets.shape)}"
             message = f"logits and targets must have the same shape (b, c); got {shapes}"
+            raise ValueError(message)
+        if self.width not in (None, logits.shape[1]):
+            message = f"this loss is for {self.width} logits a document; got {logits.shape[1]}"
             raise ValueError(message)
         losses = self.documents(logits, targets)
         return losses.sum() if self.reduction == "sum" else losses.mean()

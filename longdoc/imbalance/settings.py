@@ -106,7 +106,7 @@ class ImbalanceSettings:
     )
     """oversampling, ml_ros, lp_ros: a document occurs at most so often in an epoch."""
     prior_correction: bool = chosen(
-        False, "tuned thresholds do the same for decisions; switch on for honest probabilities"
+        False, "a threshold a label makes up for most of it; switch on for honest probabilities"
     )
     """Whether logits of a model trained with a sampler are shifted back to the real frequencies."""
 

@@ -201,7 +201,7 @@ def fit(
             taken(validation.encoded, order), objective.targets(validation.truth[order], kind)
         ),
         data_collator=Collate(cast("PreTrainedModel", model).config.pad_token_id),
-        compute_metrics=_validation_metrics(kind),
+        compute_metrics=_validation_metrics(kind, answer.logit_shift),
         compute_loss_func=objective.step_loss(answer.loss, batches.step),
         callbacks=[watch, *([stop] if stop else [])],
     )
@@ -252,11 +252,13 @@ def _tokens(batches: EpochBatches, steps: int) -> int:
     return total
 
 
-def _validation_metrics(kind: Kind) -> Any:
-    """Score validation at the best global threshold."""
+def _validation_metrics(kind: Kind, shift: NDArray[np.float64] | None) -> Any:
+    """Score validation at the best global threshold, with logits shifted as for predictions."""
 
     def measure(prediction: EvalPrediction) -> dict[str, float]:
         logits = torch.from_numpy(np.asarray(prediction.predictions, dtype=np.float32))
+        if shift is not None:
+            logits = logits + torch.from_numpy(shift).float()
         scored = objective.scores(logits, kind).numpy()
         aims = np.asarray(prediction.label_ids) > 0.5
         truth = np.concatenate([~aims, aims], axis=1) if kind == "binary" else aims

@@ -71,6 +71,19 @@ def test_pooling_is_saved_with_the_weights(tmp_path):
         )
 
 
+def test_attention_keeps_its_matrix_only_where_short_documents_train():
+    ours = model("mean", max_position_embeddings=1024)
+    used = []
+    for training, length in ((True, 512), (True, 513), (False, 512)):
+        ours.train(training)(torch.ones(1, length, dtype=torch.long))
+        used.append(ours.bert.config._attn_implementation)
+    assert used == ["eager", "sdpa", "sdpa"]
+    ours.set_attn_implementation("eager")
+    chosen = BertForSequenceClassification(ours.config)
+    chosen(torch.ones(1, 600, dtype=torch.long))
+    assert chosen.config._attn_implementation == "eager"
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [

@@ -69,6 +69,20 @@ def test_members_must_be_runs_of_the_same_documents(members, tmp_path):
         together([tmp_path / "nowhere"], tmp_path)
     with pytest.raises(SettingsError, match=r"ensemble\.members must be different run folders"):
         together([members[0], members[0]], tmp_path)
+    same = members[0].parent / ".." / members[0].parent.name / members[0].name
+    with pytest.raises(SettingsError, match=r"ensemble\.members must be different run folders"):
+        together([members[0], same], tmp_path)
+
+
+def test_runs_that_moved_together_still_find_each_other(members, tmp_path):
+    for folder in members:
+        shutil.copytree(folder, tmp_path / "before" / folder.name)
+    copies = [tmp_path / "before" / folder.name for folder in members]
+    folder = together(copies, tmp_path / "before")
+    wanted = [p.scores for p in longdoc.predict(folder, ["The lift is broken"])]
+    (tmp_path / "before").rename(tmp_path / "after")
+    moved = tmp_path / "after" / folder.name
+    assert [p.scores for p in longdoc.predict(moved, ["The lift is broken"])] == wanted
 
 
 def test_a_member_that_is_gone_is_named(members, tmp_path):

@@ -1,13 +1,17 @@
 """Imbalance in whole runs: what is recorded, corrected, and shared by frozen backbones."""
 
+import json
+
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 import longdoc
 from longdoc.errors import SettingsError
 from longdoc.experiments import frozen, run, store
 from longdoc.experiments.settings import Settings
 from longdoc.settings import build
+from longdoc.tokens.encoding import Encoded
 from longdoc.training.predict import Reader
 
 LETTERS = {
@@ -57,7 +61,7 @@ def test_a_loss_without_softmax_is_refused_before_training(tmp_path):
     ]
     file.write_text("\n".join(rows))
     data = {"dataset": str(file)}
-    with pytest.raises(SettingsError, match="'asl' is for labels that exclude each other not"):
+    with pytest.raises(SettingsError, match="'asl' is not for labels that exclude each other"):
         made(tmp_path, data=data, backbone={"pretrained": False}, imbalance={"loss": "asl"})
 
 
@@ -99,10 +103,52 @@ def test_a_frozen_backbone_of_random_weights_is_not_kept(tmp_path, monkeypatch):
     assert list(longdoc.predict(found, ["The lift is broken"]))
 
 
-def test_vectors_of_other_documents_have_another_name(monkeypatch, letters):
-    record = build(Settings, {**LETTERS, "adapter": {"preset": "head-only"}})
-    other = build(Settings, {**LETTERS, "tokens": {"max_tokens": 47}})
-    seeded = build(Settings, {**LETTERS, "training": {**LETTERS["training"], "seed": 5}})
-    names = [frozen.place(settings, letters) for settings in (record, other, seeded)]
-    assert names[0] != names[1]
-    assert names[0] == names[2]
+def test_an_interrupted_run_of_a_head_goes_on_to_the_same_result(tmp_path, monkeypatch):
+    changes = {"backbone": {"name": "bert-mini"}, "adapter": {"preset": "head-only"}}
+    whole = made(tmp_path / "whole", **changes)
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reader, "scores_of_vectors", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            made(tmp_path / "cut", **changes)
+    for file in frozen.cache_folder().glob("vectors/*"):
+        file.write_bytes(b"damaged")
+    again = made(tmp_path / "cut", **changes)
+    for split in ("validation", "test"):
+        found, wanted = again.predictions()[split].scores, whole.predictions()[split].scores
+        assert np.array_equal(found, wanted)
+
+
+def test_every_run_pays_for_what_its_backbone_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("LONGDOC_CACHE", str(tmp_path / "cache"))
+    changes = {"backbone": {"name": "gpt-neo-mini"}, "adapter": {"preset": "head-only"}}
+    first = made(tmp_path, **changes)
+    second = made(tmp_path, **changes, imbalance={"loss": "fl"})
+    (file,) = (tmp_path / "cache" / "vectors").iterdir()
+    with safe_open(file, framework="numpy") as opened:
+        seconds = json.loads(opened.metadata()["seconds"])
+    for run_ in (first, second):
+        assert run_.timings["train_seconds"] > seconds["train"] + seconds["validation"]
+        assert run_.timings["predict_seconds"] > seconds["validation"] + seconds["test"]
+
+
+def test_vectors_of_other_tokens_or_weights_have_another_name():
+    def tokens(last):
+        part = Encoded(np.array([1, 2, last], dtype=np.int32), 3)
+        return {split: [part] for split in ("train", "validation", "test")}
+
+    def name(read=None, **changes):
+        record = build(Settings, {**LETTERS, **changes})
+        return frozen.place(record, read or tokens(3))
+
+    assert name() == name(training={**LETTERS["training"], "seed": 5, "batch_size": 3})
+    others = {
+        name(), name(tokens(4)), name(backbone={"name": "bert-mini"}),
+        name(backbone={"name": "bert-mini", "pooling": "mean"}),
+        name(training={"precision": "bfloat16"}),
+    }  # fmt: skip
+    assert len(others) == 5
+    assert name(backbone={"pretrained": False}) is None

@@ -229,7 +229,12 @@ def test_focal_softmax_equals_its_equation():
         (("db", [0.5], 10, {}), "label_counts must be"),
         (("db", [[1]], 10, {}), "label_counts must be"),
         (("db", [0], 0, {}), "label_counts must be"),
-        (("asl", [3, 4], 10, {"kind": "multi-class"}), "for labels that exclude each other not"),
+        (("asl", [3, 4], 10, {"kind": "multi-class"}), "is not for labels that exclude each other"),
+        (("fl", [3, 4], 10, {"kind": "multi-class", "alpha": 0.3}), "the loss fl has no 'alpha'"),
+        (
+            ("fl", [3, 4], 10, {"kind": "multiclass"}),
+            "kind must be binary or multi-class or multi-l",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_said(arguments, message):
@@ -246,6 +251,8 @@ def test_an_unknown_loss_names_the_nearest():
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match=r"must have the same shape \(b, c\); got \(2, 6\) and"):
         build_loss("bce", COUNTS, DOCUMENTS)(torch.zeros(2, 6), torch.zeros(2, 5))
+    with pytest.raises(ValueError, match="this loss is for 1 logits a document; got 6"):
+        build_loss("cb", [3], DOCUMENTS)(torch.zeros(2, 6), torch.zeros(2, 6))
 
 
 @pytest.mark.parametrize("card", LOSSES.values(), ids=lambda card: card.name)

@@ -39,23 +39,24 @@ def test_an_epoch_depends_on_seed_and_number_alone(name):
     assert again[0] != draws(name, truth, epoch=3, seed=8).tolist()
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=120, deadline=None, derandomize=True)
 @given(
     name=st.sampled_from(NAMES),
     seed=st.integers(0, 99),
     labels=st.integers(1, 9),
     documents=st.integers(1, 80),
     repeats=st.integers(1, 6),
+    growth=st.sampled_from([0.1, 0.5, 0.9, 3.0]),
+    dense=st.sampled_from([0.5, 1.3, 3.0]),
 )
 def test_every_epoch_is_as_long_and_no_document_occurs_too_often(
-    name, seed, labels, documents, repeats
+    name, seed, labels, documents, repeats, growth, dense
 ):
-    truth = long_tail(documents, labels, seed)
-    answer = work_out(
-        ImbalanceSettings(sampler=name, max_repeats=repeats, growth=0.5), truth, "multi-label", seed
-    )
+    truth = long_tail(documents, labels, seed, dense)
+    numbers = ImbalanceSettings(sampler=name, max_repeats=repeats, growth=growth)
+    answer = work_out(numbers, truth, "multi-label", seed)
     sizes = set()
-    for epoch in range(4):
+    for epoch in range(6):
         rows = answer.draw(epoch)
         sizes.add(len(rows))
         assert rows.min() >= 0

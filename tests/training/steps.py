@@ -12,7 +12,10 @@ from pathlib import Path
 import torch
 import transformers
 
-from longdoc.backbones.build import BackboneSettings, build
+from longdoc.backbones.build import build
+from longdoc.backbones.settings import BackboneSettings
+from longdoc.imbalance import ImbalanceSettings
+from longdoc.imbalance.answer import work_out
 from longdoc.tokens import tokenizers
 from longdoc.tokens.encoding import TokenSettings, encode
 from longdoc.training import trainer
@@ -20,7 +23,7 @@ from longdoc.training.settings import TrainingSettings
 from tests.conftest import made_corpus
 
 
-def prepared(name="mamba-mini", kind="multi-label", dropout=0.0):
+def prepared(name="mamba-mini", kind="multi-label", dropout=0.0, answers=None):
     corpus = made_corpus(kind, documents=88)
     tokenizer = tokenizers.train((d.text for d in corpus.splits["train"]), 300)
     built = build(
@@ -39,6 +42,9 @@ def prepared(name="mamba-mini", kind="multi-label", dropout=0.0):
         )
         for split in ("train", "validation", "test")
     }  # fmt: skip
+    if answers:
+        answer = work_out(ImbalanceSettings(**answers), splits["train"].truth, kind, SETTINGS.seed)
+        splits["train"] = replace(splits["train"], answer=answer)
     return built.model, splits
 
 
@@ -66,7 +72,8 @@ def main() -> None:
     folder = Path(options.pop("folder"))
     out = options.pop("out", None)
     name, dropout = options.pop("name", "mamba-mini"), options.pop("dropout", 0.0)
-    model, splits = prepared(name, dropout=dropout)
+    answers = options.pop("answers", None)
+    model, splits = prepared(name, dropout=dropout, answers=answers)
     settings = replace(SETTINGS, **options)
     fitted = trainer.fit(
         model, splits["train"], splits["validation"], settings, rate=1e-3, folder=folder

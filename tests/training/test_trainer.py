@@ -14,8 +14,6 @@ import pytest
 import torch
 
 from longdoc.errors import RunError, SettingsError
-from longdoc.imbalance import ImbalanceSettings
-from longdoc.imbalance.answer import work_out
 from longdoc.imbalance.plain import bce
 from longdoc.tokens.batches import EpochBatches
 from longdoc.training import checkpoint, objective, trainer
@@ -27,12 +25,8 @@ from tests.training.steps import SETTINGS, prepared, weights
 
 
 def fitted(tmp_path, name="mamba-mini", kind="multi-label", answers=None, **changes):
-    model, splits = prepared(name, kind)
-    if answers:
-        numbers = ImbalanceSettings(**answers)
-        answer = work_out(numbers, splits["train"].truth, kind, SETTINGS.seed)
-        splits["train"] = replace(splits["train"], answer=answer)
-    settings = replace(SETTINGS, checkpoint_minutes=5.0, **changes)
+    model, splits = prepared(name, kind, answers=answers)
+    settings = replace(SETTINGS, **{"checkpoint_minutes": 5.0, **changes})
     return trainer.fit(
         model, splits["train"], splits["validation"], settings, rate=1e-3, folder=tmp_path
     )
@@ -65,10 +59,11 @@ def test_batch_16_equals_8_batches_of_2_accumulated(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_of_8_equal_batch_16(tmp_path):
-    whole = fitted(tmp_path / "a")
+@pytest.mark.parametrize("answers", [None, {"loss": "cb_ntr", "sampler": "ml_ros"}])
+def test_two_processes_of_8_equal_batch_16(tmp_path, answers):
+    whole = fitted(tmp_path / "a", answers=answers)
     options = {"folder": str(tmp_path / "b"), "out": str(tmp_path / "w.pt"), "batch_size": 8,
-               "checkpoint_minutes": 5.0}  # fmt: skip
+               "checkpoint_minutes": 5.0, "answers": answers}  # fmt: skip
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     command = [sys.executable, *launcher, "--module", "tests.training.steps", json.dumps(options)]
     done = subprocess.run(
@@ -216,14 +211,32 @@ def test_scores_of_every_kind_lie_in_0_to_1_and_one_label_adds_up():
     assert np.isclose(objective.scores(logits, "multi-label")[0, 1].item(), 1 / (1 + np.e))
 
 
+@pytest.mark.parametrize("sampler", ["oversampling", "ml_ros"])
+def test_an_interrupted_training_with_a_sampler_ends_with_the_same_weights(tmp_path, sampler):
+    answers = {"loss": "db", "sampler": sampler}
+    whole = fitted(tmp_path / "whole", answers=answers, checkpoint_minutes=1e-4)
+
+    def stop(share, message):
+        if share > 0.6:
+            raise KeyboardInterrupt
+
+    model, splits = prepared(answers=answers)
+    given = (model, splits["train"], splits["validation"], SETTINGS)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(*given, rate=1e-3, folder=tmp_path / "cut", progress=stop)
+    assert checkpoint.newest(tmp_path / "cut") is not None
+    again = fitted(tmp_path / "cut", answers=answers, checkpoint_minutes=1e-4)
+    assert again.steps == whole.steps
+    assert_same_weights(weights(again.model), weights(whole.model), 0.0)
+
+
 @pytest.mark.parametrize("sampler", ["oversampling", "class_aware"])
-def test_a_sampler_works_with_accumulation_and_resumes(tmp_path, sampler):
+def test_a_sampler_works_with_accumulation(tmp_path, sampler):
     answers = {"loss": "db", "sampler": sampler}
     whole = fitted(tmp_path / "a", answers=answers)
     cut = fitted(tmp_path / "b", answers=answers, batch_size=2, accumulation=8)
     assert whole.steps == cut.steps
     assert_same_weights(weights(cut.model), weights(whole.model), tolerances.STEP_FLOAT32)
-    fitted(tmp_path / "c", answers=answers, epochs=1)
     plain = fitted(tmp_path / "d")
     assert plain.tokens != whole.tokens
 

@@ -28,7 +28,7 @@ def draw(
 
     Source:
         charte2015addressing, ML-ROS. The paper could not be read; public ports agree on what is
-        said here but for the moment a label leaves: docs/departures.md.
+        said here but for the moment a label leaves, here after its clone.
     """
     mean = float(np.nanmean(imbalance_ratios(truth.sum(axis=0)))) if truth.any() else 0.0
     counts = truth.sum(axis=0).astype(np.int64)

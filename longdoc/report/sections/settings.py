@@ -1,5 +1,8 @@
 """Every setting with its source."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from markupsafe import Markup
 
 from longdoc.experiments import explain
@@ -18,6 +21,21 @@ def _given(run: Run, name: str) -> str:
     for part in name.split("."):
         value = value[part]  # type: ignore[index]
     return "not set" if value is None else str(value)
+
+
+LONG = ("label_documents", "logit_shift")
+"""One number a label: too many for a page; they are in the run's environment.json."""
+
+
+def _notes(notes: Mapping[str, Any]) -> str:
+    """Say what settings came to, without what has a number a label."""
+    parts = []
+    for name, value in notes.items():
+        short = value
+        if isinstance(value, dict):
+            short = ", ".join(f"{k} {v}" for k, v in value.items() if k not in LONG)
+        parts.append(f"{name}: {short}")
+    return "; ".join(parts)
 
 
 def render(comparison: Comparison) -> Markup:
@@ -41,7 +59,7 @@ def render(comparison: Comparison) -> Markup:
     notes = [
         [
             system.name,
-            "; ".join(f"{k}: {v}" for k, v in system.runs[0].environment["notes"].items()),
+            _notes(system.runs[0].environment["notes"]),
         ]
         for system in comparison.systems
         if system.runs[0].environment["notes"]
