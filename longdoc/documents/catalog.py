@@ -1,9 +1,12 @@
 """Every data set's card, in one list, and one way to load any of them."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from longdoc.documents import (
     echr_acl2019,
+    ecthr,
     eurlex57k,
     files,
     python_imports,
@@ -16,11 +19,18 @@ from longdoc.errors import DataError, SettingsError, nearest
 from longdoc.registry import Registry
 from longdoc.settings import chosen, require
 
+FEWEST_IMPORTS = 5
+"""Training documents a label of python-imports has at least."""
 DATASETS = Registry[Card]("data set")
-READERS = {
-    module.CARD.name: module for module in (reuters_21578, echr_acl2019, eurlex57k, speeches)
+READERS: dict[str, Callable[[str, str | None], Corpus]] = {
+    module.CARD.name: module.load for module in (reuters_21578, echr_acl2019, eurlex57k, speeches)
 }
-for card in (python_imports.CARD, *(module.CARD for module in READERS.values())):
+for benchmark in (ecthr.LEXGLUE_A, ecthr.LEXGLUE_B):
+    READERS[benchmark.name] = functools.partial(ecthr.load_lexglue, benchmark)
+for card in (
+    python_imports.CARD, reuters_21578.CARD, echr_acl2019.CARD, eurlex57k.CARD, speeches.CARD,
+    ecthr.CARD, ecthr.LEXGLUE_A, ecthr.LEXGLUE_B,
+):  # fmt: skip
     DATASETS.add(card.name, card)
 
 
@@ -55,10 +65,12 @@ class DataSettings:
     """How much of own documents becomes the test where they have none."""
     split_seed: int = chosen(0, "any fixed number; recorded with every run", unit="seed")
     """Seed of every split and subset."""
-    min_train_documents: int = chosen(
-        5, "below that neither training nor a threshold has anything to hold on to"
+    min_train_documents: int | None = chosen(
+        None, "5 for python-imports: below that nothing can be learnt; else every label is kept"
     )
-    """python-imports: labels with fewer training documents are left out."""
+    """Multi-label: labels with fewer training documents are left out; documents stay."""
+    silver: bool = chosen(False, "what a reader of a new case has: all its facts")
+    """ecthr-cases: keep only the paragraphs that the court's reasoning refers to."""
     mask_label_names: bool = chosen(True, "a module's own name would give the answer away")
     """python-imports: whether module names are masked in the text."""
     train_documents: int | None = chosen(None, "all of them", unit="documents")
@@ -96,11 +108,14 @@ def load(settings: DataSettings) -> Corpus:
     if card is python_imports.CARD:
         return python_imports.load(
             task,
-            min_train_documents=settings.min_train_documents,
+            min_train_documents=_fewest(settings) or 1,
             mask=settings.mask_label_names,
             seed=settings.split_seed,
         )
-    corpus = READERS[card.name].load(task, settings.path)
+    if card is ecthr.CARD:
+        corpus = ecthr.load(task, settings.path, silver=settings.silver)
+    else:
+        corpus = READERS[card.name](task, settings.path)
     check_counts(card, corpus)
     return corpus
 
@@ -150,6 +165,16 @@ def prepare(settings: DataSettings) -> Corpus:
     )
     sizes = {split: getattr(settings, f"{split}_documents") for split in SPLITS}
     corpus = splits.subset(corpus, sizes, settings.split_seed)
-    if corpus.name == python_imports.CARD.name:
-        corpus = splits.without_rare(corpus, settings.min_train_documents)
+    fewest = _fewest(settings)
+    if fewest is not None:
+        what = f"left out for {corpus.name}, a {corpus.kind} task"
+        require(corpus.kind == "multi-label", "data.min_train_documents", what, fewest)
+        corpus = splits.without_rare(corpus, fewest)
     return corpus
+
+
+def _fewest(settings: DataSettings) -> int | None:
+    """Say how many training documents a label must have, if that is asked for."""
+    if settings.min_train_documents is None and settings.dataset == python_imports.CARD.name:
+        return FEWEST_IMPORTS
+    return settings.min_train_documents

@@ -26,12 +26,15 @@ class Document:
         paragraphs: The text, in order.
         labels: Names, without repetition, in the order of the data set.
         group: Documents of one group stay in one split; empty means alone.
+        evidence: Kind of rationale (silver, gold) to the numbers of the paragraphs it names; not
+            part of what makes corpora equal.
     """
 
     id: str
     paragraphs: tuple[str, ...]
     labels: tuple[str, ...]
     group: str = ""
+    evidence: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def text(self) -> str:

@@ -1,5 +1,6 @@
 """Train, validation and test by document, reproducibly, with labels in proportion."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -161,8 +162,7 @@ def without_rare(corpus: Corpus, at_least: int) -> Corpus:
     allowed = set(kept)
     parts = {
         name: [
-            Document(d.id, d.paragraphs, tuple(x for x in d.labels if x in allowed), d.group)
-            for d in part
+            dataclasses.replace(d, labels=tuple(x for x in d.labels if x in allowed)) for d in part
         ]
         for name, part in corpus.splits.items()
     }
