@@ -166,7 +166,9 @@ def test_a_missing_folder_says_where_it_was_looked_for(tmp_path, monkeypatch):
     ):
         catalog.load(DataSettings(dataset="ecthr-cases"))
     (tmp_path / "ecthr_cases").mkdir()
-    with pytest.raises(DataError, match=r"no cases of alleged-violation-prediction in \.parquet or"):
+    with pytest.raises(
+        DataError, match=r"no cases of alleged-violation-prediction in \.parquet or"
+    ):
         catalog.load(DataSettings(dataset="ecthr-cases"))
     (tmp_path / "ecthr_cases" / "cases.jsonl").write_text(json.dumps(CASES[0]))
     with pytest.raises(
