@@ -12,7 +12,8 @@ from longdoc.errors import DataError, SettingsError
 
 @pytest.mark.golden
 @pytest.mark.parametrize(
-    ("task", "train", "test", "labels"), [("r90", 7770, 3019, 90), ("modapte", 9603, 3299, 115)]
+    ("task", "train", "test", "labels"),
+    [("r90", 7770, 3019, 90), ("r10", 6490, 2545, 10), ("modapte", 9603, 3299, 115)],
 )
 def test_reuters_has_its_published_counts(real_data, task, train, test, labels):
     corpus = catalog.load(DataSettings(dataset="reuters-21578", task=task))
