@@ -40,6 +40,8 @@ def evaluate(
                     part.truth, decided, counts, settings.head, settings.tail
                 ),
             }
+            if part.kind == "multi-label":
+                splits[split][mode] |= classification.lexglue(part.truth, decided)
     return {
         "thresholds": {mode: cuts[mode].tolist() for mode in MODES},
         "splits": splits,

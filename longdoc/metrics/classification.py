@@ -83,6 +83,28 @@ def averages(truth: Matrix, decided: Matrix) -> dict[str, float]:
     return found
 
 
+def lexglue(truth: Matrix, decided: Matrix) -> dict[str, float]:
+    """Give micro and macro F1 as LexGLUE does for ECtHR: bearing no label is a label too.
+
+    Args:
+        truth: Shape ``(n, c)``.
+        decided: Shape ``(n, c)``.
+
+    Returns:
+        ``lexglue-micro-f1`` and ``lexglue-macro-f1``, over ``c + 1`` labels.
+
+    Source:
+        chalkidis2022lexglue, repository, experiments/ecthr.py, as quoted in the project's notes.
+
+    Example:
+        >>> lexglue(np.array([[True], [False]]), np.array([[True], [False]]))
+        {'lexglue-micro-f1': 1.0, 'lexglue-macro-f1': 1.0}
+    """
+    whole = [np.column_stack([part, ~part.any(axis=1)]) for part in (truth, decided)]
+    found = averages(whole[0], whole[1])
+    return {f"lexglue-{name}": found[name] for name in ("micro-f1", "macro-f1")}
+
+
 def group_rows(training: NDArray[np.int64], head: int, tail: int) -> dict[str, NDArray[np.int64]]:
     """Sort labels into head, medium and tail by their training documents.
 

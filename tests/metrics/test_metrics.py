@@ -213,3 +213,21 @@ def test_seeds_are_drawn_with_the_documents():
     found = significance.mean_over_seeds(two, seed=0)
     assert {0.0, 0.5, 1.0} == set(np.unique(found))
     assert found.mean() == pytest.approx(0.5, abs=0.03)
+
+
+def test_lexglue_counts_documents_without_a_label():
+    generator = np.random.default_rng(0)
+    truth, decided = (generator.random((60, 4)) < 0.25 for _ in range(2))
+    found = classification.lexglue(truth, decided)
+    whole = [
+        np.hstack([part, 1 - part.max(axis=1, keepdims=True)])
+        for part in (truth.astype(int), decided.astype(int))
+    ]
+    for average in ("micro", "macro"):
+        wanted = sk.f1_score(*whole, average=average, zero_division=0)
+        assert found[f"lexglue-{average}-f1"] == pytest.approx(wanted)
+    nothing = np.zeros((3, 2), dtype=bool)
+    assert classification.lexglue(nothing, nothing) == {
+        "lexglue-micro-f1": 1.0,
+        "lexglue-macro-f1": 1 / 3,
+    }
