@@ -94,7 +94,7 @@ def lexglue(truth: Matrix, decided: Matrix) -> dict[str, float]:
         ``lexglue-micro-f1`` and ``lexglue-macro-f1``, over ``c + 1`` labels.
 
     Source:
-        chalkidis2022lexglue, repository, experiments/ecthr.py, as quoted in the project's notes.
+        chalkidis2022lexglue, repository, experiments/ecthr.py, compute_metrics.
 
     Example:
         >>> lexglue(np.array([[True], [False]]), np.array([[True], [False]]))
