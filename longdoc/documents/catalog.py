@@ -9,6 +9,7 @@ from longdoc.documents import (
     ecthr,
     eurlex57k,
     files,
+    pan18,
     python_imports,
     reuters_21578,
     speeches,
@@ -23,13 +24,14 @@ FEWEST_IMPORTS = 5
 """Training documents a label of python-imports has at least."""
 DATASETS = Registry[Card]("data set")
 READERS: dict[str, Callable[[str, str | None], Corpus]] = {
-    module.CARD.name: module.load for module in (reuters_21578, echr_acl2019, eurlex57k, speeches)
+    module.CARD.name: module.load
+    for module in (reuters_21578, echr_acl2019, eurlex57k, speeches, pan18)
 }
 for benchmark in (ecthr.LEXGLUE_A, ecthr.LEXGLUE_B):
     READERS[benchmark.name] = functools.partial(ecthr.load_lexglue, benchmark)
 for card in (
     python_imports.CARD, reuters_21578.CARD, echr_acl2019.CARD, eurlex57k.CARD, speeches.CARD,
-    ecthr.CARD, ecthr.LEXGLUE_A, ecthr.LEXGLUE_B,
+    ecthr.CARD, ecthr.LEXGLUE_A, ecthr.LEXGLUE_B, pan18.CARD,
 ):  # fmt: skip
     DATASETS.add(card.name, card)
 
