@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from longdoc.documents import (
     echr_acl2019,
@@ -14,8 +14,10 @@ from longdoc.documents import (
     reuters_21578,
     speeches,
     splits,
+    synthetic,
 )
 from longdoc.documents.document import SPLITS, Card, Corpus
+from longdoc.documents.synthetic import SyntheticSettings
 from longdoc.errors import DataError, SettingsError, nearest
 from longdoc.registry import Registry
 from longdoc.settings import chosen, require
@@ -31,7 +33,7 @@ for benchmark in (ecthr.LEXGLUE_A, ecthr.LEXGLUE_B):
     READERS[benchmark.name] = functools.partial(ecthr.load_lexglue, benchmark)
 for card in (
     python_imports.CARD, reuters_21578.CARD, echr_acl2019.CARD, eurlex57k.CARD, speeches.CARD,
-    ecthr.CARD, ecthr.LEXGLUE_A, ecthr.LEXGLUE_B, pan18.CARD,
+    ecthr.CARD, ecthr.LEXGLUE_A, ecthr.LEXGLUE_B, pan18.CARD, synthetic.CARD,
 ):  # fmt: skip
     DATASETS.add(card.name, card)
 
@@ -75,6 +77,7 @@ class DataSettings:
     """ecthr-cases: keep only the paragraphs that the court's reasoning refers to."""
     mask_label_names: bool = chosen(True, "a module's own name would give the answer away")
     """python-imports: whether module names are masked in the text."""
+    synthetic: SyntheticSettings = field(default_factory=SyntheticSettings)
     train_documents: int | None = chosen(None, "all of them", unit="documents")
     """Draw only so many training documents, labels in proportion."""
     validation_documents: int | None = chosen(None, "all of them", unit="documents")
@@ -114,6 +117,8 @@ def load(settings: DataSettings) -> Corpus:
             mask=settings.mask_label_names,
             seed=settings.split_seed,
         )
+    if card is synthetic.CARD:
+        return synthetic.load(task, settings.synthetic, settings.split_seed)
     if card is ecthr.CARD:
         corpus = ecthr.load(task, settings.path, silver=settings.silver)
     else:
