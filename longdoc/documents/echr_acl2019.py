@@ -10,6 +10,7 @@ from longdoc.errors import DataError
 SIZES = {"train": 7100, "validation": 1380, "test": 2998}
 FOLDERS = {"EN_train": "train", "EN_dev": "validation", "EN_test": "test"}
 
+TASKS = ("violation", "violated-articles", "alleged-articles", "importance")
 CARD = Card(
     name="echr-acl2019",
     summary="Judgments of the European Court of Human Rights: long, chronological splits",
@@ -17,15 +18,17 @@ CARD = Card(
         "violation": "binary: was any article found violated?",
         "violated-articles": "multi-label: the articles found violated",
         "alleged-articles": "multi-label: the articles found violated or not violated",
+        "importance": "multi-class: the rank the court gave a case, 1 (key case) to 4",
     },
     licence="research, non-commercial; judgments (c) Council of Europe, source HUDOC",
     address="https://archive.org/details/ECHR-ACL2019",
     reference="chalkidis2019echr",
-    documents=dict.fromkeys(("violation", "violated-articles", "alleged-articles"), SIZES),
+    documents=dict.fromkeys(TASKS, SIZES),
     checksum="19a943861c625ac1a12764e7929a6c51371ed343a9c0400b002cf7e38ea89752",
     layout=("ECHR_Dataset", "echr-acl2019", "ECHR-ACL2019"),
 )
 
+RANKS = ("1", "2", "3", "4")
 POSITIVE, NEGATIVE = "violation", "no violation"
 
 
@@ -46,8 +49,9 @@ def load(task: str, path: str | None = None) -> Corpus:
         message = f"{found}: no EN_train, EN_dev or EN_test folder with .json files in it"
         raise DataError(message)
     splits = {split: sorted(part, key=lambda d: d.id) for split, part in splits.items()}
-    kind: Kind = "binary" if task == "violation" else "multi-label"
-    labels = (NEGATIVE, POSITIVE) if kind == "binary" else None
+    kinds: dict[str, Kind] = {"violation": "binary", "importance": "multi-class"}
+    kind = kinds.get(task, "multi-label")
+    labels = {"violation": (NEGATIVE, POSITIVE), "importance": RANKS}.get(task)
     digest = checksum(digests)
     notes = {"path": str(found), "checksum": digest, "checksum_known": digest == CARD.checksum}
     return make_corpus(CARD.name, task, kind, splits, labels=labels, notes=notes)
@@ -66,9 +70,19 @@ def _document(name: str, content: bytes, task: str) -> Document:
         labels = (POSITIVE if violated else NEGATIVE,)
     elif task == "alleged-articles":
         labels = tuple(dict.fromkeys(violated + _articles(name, record, "NON_VIOLATED_ARTICLES")))
+    elif task == "importance":
+        labels = (_rank(name, record),)
     pure = PurePosixPath(name)
     identifier = f"{pure.parts[-2].removeprefix('EN_')}/{record.get('ITEMID', pure.stem)}"
     return Document(identifier, _strings(name, record, "TEXT"), labels)
+
+
+def _rank(name: str, record: dict[str, Any]) -> str:
+    rank = str(record.get("IMPORTANCE"))
+    if rank not in RANKS:
+        message = f"{name}: field IMPORTANCE must be one of {', '.join(RANKS)}; got {rank[:60]!r}"
+        raise DataError(message)
+    return rank
 
 
 def _articles(name: str, record: dict[str, Any], field: str) -> tuple[str, ...]:

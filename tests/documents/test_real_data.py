@@ -50,6 +50,15 @@ def test_echr_violation_is_binary_with_both_counts(real_data):
 
 
 @pytest.mark.golden
+def test_echr_importance_has_four_ranks(real_data):
+    corpus = catalog.load(DataSettings(dataset="echr-acl2019", task="importance"))
+    found = statistics.label_distribution(corpus)["splits"]
+    assert found["train"]["labels"] == {"4": 3657, "3": 1891, "1": 826, "2": 726}
+    assert found["test"]["labels"] == {"4": 2174, "3": 662, "1": 120, "2": 42}
+    assert corpus.labels == ("1", "2", "3", "4")
+
+
+@pytest.mark.golden
 def test_echr_alleged_is_violated_or_not(real_data):
     corpus = catalog.load(DataSettings(dataset="echr-acl2019", task="alleged-articles"))
     any_label = {split: sum(bool(d.labels) for d in part) for split, part in corpus.splits.items()}
