@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import sys
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import Parameter
@@ -105,7 +105,8 @@ def labels(
     corpus = _load(name, task, text_field, label_fields, label_separator)
     measured = measure(corpus.truth(corpus.splits["train"]))
     if format == "json":
-        values = {**statistics.label_distribution(corpus), "imbalance": _measures(corpus, measured)}
+        values: Any = statistics.label_distribution(corpus)
+        values["splits"]["train"]["imbalance"] = _measures(corpus, measured)
         print(json.dumps(values, ensure_ascii=False, indent=1))
     elif format == "csv":
         writer = csv.writer(sys.stdout)

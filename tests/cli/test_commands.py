@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conftest import ROOT, run_command
@@ -119,7 +120,12 @@ def test_labels_as_json_csv_and_table(tmp_path):
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert int(rows[0]["documents"]) == counts[0]
     assert float(rows[0]["share"]) == pytest.approx(counts[0] / 60, abs=1e-6)
-    assert "labels a document" in run_command("datasets", "labels", "examples/letters.jsonl").stdout
+    shown = run_command("datasets", "labels", "examples/letters.jsonl").stdout
+    assert "labels a document" in shown
+    measures = found["splits"]["train"]["imbalance"]
+    assert measures["mean_ir"] == pytest.approx(np.mean([counts[0] / count for count in counts]))
+    assert measures["labels"]["repair"]["ir"] == 1.0
+    assert f"mean IR {measures['mean_ir']:.2f}" in shown
 
 
 def test_lengths_in_words_and_in_tokens(tmp_path):
