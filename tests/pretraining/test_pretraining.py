@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
-from longdoc.backbones import build
+from longdoc.backbones import build, checkpoints
 from longdoc.backbones.catalog import BACKBONES
 from longdoc.backbones.settings import BackboneSettings
 from longdoc.errors import DataError, RunError, SettingsError
@@ -65,7 +65,7 @@ def test_a_model_learns_and_says_how_much(made):
     assert [r["step"] for r in curve] == sorted({r["step"] for r in curve})
     assert curve[0]["step"] == 0
     assert values[-1] < 0.5 * values[0]
-    assert about["sha256"] == build.digest(made / "model.safetensors")
+    assert about["sha256"] == checkpoints.digest(made / "model.safetensors")
     assert about["from_random_weights"] is True
 
 
