@@ -14,7 +14,7 @@ from longdoc.cli.console import console
 from longdoc.documents import catalog, statistics
 from longdoc.documents.catalog import DATASETS, DataSettings
 from longdoc.documents.document import SPLITS, Card, Corpus
-from longdoc.imbalance.measures import Imbalance, measure
+from longdoc.documents.imbalance import Imbalance, measure
 from longdoc.sources import lookup
 
 app = cyclopts.App(name="datasets")

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longdoc.documents import catalog
+from longdoc.documents.imbalance import imbalance_ratios, measure
 from longdoc.errors import SettingsError
 from longdoc.imbalance import SAMPLERS, ImbalanceSettings
 from longdoc.imbalance.answer import prior_shift, work_out
 from longdoc.imbalance.distribution_balanced import centre
 from longdoc.imbalance.frequencies import Frequencies, count
-from longdoc.imbalance.measures import imbalance_ratios, measure
 from longdoc.imbalance.samplers import class_aware, lp_ros, ml_ros, oversampling
 
 NAMES = list(SAMPLERS)

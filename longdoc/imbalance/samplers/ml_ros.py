@@ -6,7 +6,7 @@ Letters: ``c`` labels.
 import numpy as np
 from numpy.typing import NDArray
 
-from longdoc.imbalance.measures import imbalance_ratios
+from longdoc.documents.imbalance import imbalance_ratios
 
 
 def draw(
