@@ -1,0 +1,59 @@
+"""Where a training step of BERT goes on a CPU: attention with its matrix or fused, dropout or none.
+
+    python benchmarks/bert_step.py
+
+Prints tokens a second of forward and backward passes of minilm-l6 (32 documents of 130 tokens,
+bfloat16, one thread), medians of interleaved rounds.
+"""
+
+import statistics
+import time
+
+import torch
+
+from longdoc.backbones import build
+from longdoc.backbones.settings import BackboneSettings
+from longdoc.kernels.allocator import keep_freed_memory
+
+DOCUMENTS, TOKENS, ROUNDS = 32, 130, 7
+
+
+def model(dropout, attention):
+    settings = BackboneSettings(name="minilm-l6", attention_dropout=dropout)
+    card = build.resolve(settings)
+    tokenizer = build.own_tokenizer(card, settings)
+    labels = [str(number) for number in range(90)]
+    built = build.build(
+        settings, tokenizer, labels=labels, kind="multi-label", max_tokens=256, seed=0
+    )
+    built.model.set_attn_implementation(attention)
+    built.model.by_length = False
+    return built.model.train()
+
+
+def step(classifier):
+    ids = torch.randint(5, 30_000, (DOCUMENTS, TOKENS))
+    start = time.perf_counter()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = classifier(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    logits.float().square().mean().backward()
+    return DOCUMENTS * TOKENS / (time.perf_counter() - start)
+
+
+def main():
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    cases = [(dropout, kind) for dropout in (0.1, 0.0) for kind in ("eager", "sdpa")]
+    models = {case: model(*case) for case in cases}
+    rates = {case: [] for case in cases}
+    for number in range(ROUNDS + 1):
+        for case, classifier in models.items():
+            rate = step(classifier)
+            if number:
+                rates[case].append(rate)
+    for (dropout, kind), values in rates.items():
+        print(f"attention dropout {dropout}, {kind}: {statistics.median(values):.0f} tokens/s")
+
+
+if __name__ == "__main__":
+    main()
