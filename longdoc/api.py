@@ -19,6 +19,7 @@ from longdoc.experiments.compare import Comparison as Comparison
 from longdoc.experiments.settings import Settings as Settings
 from longdoc.experiments.store import Run as Run
 from longdoc.experiments.sweep import Sweep as Sweep
+from longdoc.imbalance.answer import recorded_shift
 from longdoc.predictions import decide
 from longdoc.report import page
 from longdoc.settings import build
@@ -167,8 +168,7 @@ class _Scorer:
             self.baseline = "ensemble"
             for member in ensemble.load(opened.folder):
                 self.members.append((_Scorer(store.load(member.folder)), member.weight))
-        about: Any = opened.environment["notes"].get("imbalance", {})
-        self.shift = np.array(about["logit_shift"]) if "logit_shift" in about else None
+        self.shift = recorded_shift(opened.environment["notes"])
         if self.baseline == "tfidf-svm":
             self.machine = tfidf_svm.load(opened.folder / "model")
         elif self.baseline == "none":

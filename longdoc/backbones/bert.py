@@ -6,7 +6,7 @@ Letters: ``b`` documents in the batch, ``l`` tokens, ``d`` hidden width, ``c`` l
 from typing import Any
 
 from torch import Tensor
-from transformers import BertConfig, BertModel
+from transformers import BertConfig
 from transformers import BertForSequenceClassification as FirstTokenClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 
@@ -33,9 +33,8 @@ class BertForSequenceClassification(FirstTokenClassification):
         super().__init__(config)
         self.takes_mean = getattr(config, "pooling", "first") == "mean"
         if self.takes_mean:
-            self.bert = BertModel(config, add_pooling_layer=False)
+            self.bert.pooler = None
         self.by_length = self.config._attn_implementation == "sdpa"
-        self.post_init()  # type: ignore[no-untyped-call]
         use_fast_dropouts(use_fast_linears(self))
 
     def forward(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from longdoc.documents.document import Card, Corpus, Document, make_corpus
+from longdoc.documents.document import Card, Corpus, Document, Kind, make_corpus
 from longdoc.settings import chosen, require
 
 SYLLABLES = ("ba", "de", "fi", "go", "ku", "la", "me", "ni", "po", "ru", "sa", "te", "vi", "zo")
@@ -81,8 +81,8 @@ def load(task: str, settings: SyntheticSettings, seed: int) -> Corpus:
     ends = np.cumsum([round(share * len(made)) for share in SHARES.values()])
     parts = np.split(np.arange(len(made)), ends[:-1])
     splits = {split: [made[row] for row in rows] for split, rows in zip(SHARES, parts, strict=True)}
-    kind = "multi-class" if task == "topic" else "multi-label"
-    return make_corpus(CARD.name, task, kind, splits, labels=labels)  # type: ignore[arg-type]
+    kind: Kind = "multi-class" if task == "topic" else "multi-label"
+    return make_corpus(CARD.name, task, kind, splits, labels=labels)
 
 
 def _keys(words: list[str], labels: int, generator: np.random.Generator) -> list[str]:

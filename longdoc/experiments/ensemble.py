@@ -38,8 +38,9 @@ class EnsembleSettings:
     Systems are weighed by the validation metric (training.metric)."""
 
     def __post_init__(self) -> None:
-        twice = len(set(self.members)) < len(self.members)
-        require(not twice, "ensemble.members", "different run folders", self.members)
+        places = {Path(member).resolve() for member in self.members}
+        different = len(places) == len(self.members)
+        require(different, "ensemble.members", "different run folders", self.members)
 
 
 @dataclass(frozen=True)

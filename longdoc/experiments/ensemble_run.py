@@ -1,7 +1,7 @@
 """An ensemble as a run: from the predictions of its members to predictions of its own."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +9,11 @@ from longdoc.documents.document import Corpus
 from longdoc.errors import RunError
 from longdoc.experiments import ensemble, store
 from longdoc.experiments.settings import Settings
-from longdoc.experiments.store import Run
+from longdoc.experiments.store import HELD_OUT, Outcome, Run
 from longdoc.predictions import Predictions
-from longdoc.settings import require
 
 
-@dataclass
-class Combined:
-    """What an ensemble says, what it cost, and who takes part with what weight."""
-
-    parts: dict[str, Predictions]
-    timings: dict[str, Any]
-    notes: dict[str, object]
-
-
-def execute(settings: Settings, corpus: Corpus, folder: Path) -> Combined:
+def execute(settings: Settings, corpus: Corpus, folder: Path) -> Outcome:
     """Combine the runs that the settings name.
 
     Args:
@@ -34,16 +24,8 @@ def execute(settings: Settings, corpus: Corpus, folder: Path) -> Combined:
     Raises:
         RunError: A member is no complete run, or was made on other documents, or two of one name
             differ in more than the seed.
-        SettingsError: A run is named twice.
     """
-    places = [Path(member) for member in settings.ensemble.members]
-    require(
-        len({place.resolve() for place in places}) == len(places),
-        "ensemble.members",
-        "different run folders",
-        settings.ensemble.members,
-    )
-    runs = [store.load(place) for place in places]
+    runs = [store.load(member) for member in settings.ensemble.members]
     digest = corpus.digest()
     for member in runs:
         if member.data["digest"] != digest:
@@ -65,12 +47,12 @@ def execute(settings: Settings, corpus: Corpus, folder: Path) -> Combined:
     ]
     ensemble.save(members, folder)
     parts = {}
-    for split in ("validation", "test"):
+    for split in HELD_OUT:
         scores = [part[split].scores for part in found]
         combined = ensemble.combine(scores, [m.weight for m in members], corpus.kind)
         parts[split] = replace(found[0][split], scores=combined)
     notes: dict[str, object] = {"ensemble": dict(zip(systems, weights, strict=True))}
-    return Combined(parts, _costs(runs), notes)
+    return Outcome(parts, _costs(runs), notes, [])
 
 
 def _together(

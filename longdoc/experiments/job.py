@@ -16,7 +16,7 @@ from longdoc.documents.document import Corpus
 from longdoc.experiments import frozen, store
 from longdoc.experiments import model as models
 from longdoc.experiments.settings import Settings
-from longdoc.imbalance.answer import Answer, work_out
+from longdoc.imbalance.answer import Answer, recorded_shift, work_out
 from longdoc.metrics import cost
 from longdoc.tokens.batches import Collate, token_counts
 from longdoc.tokens.encoding import Encoded
@@ -155,9 +155,7 @@ def _vectors(job: Job, model: Any) -> frozen.Vectors:
 
 def score(job: Job, trained: Trained, split: str) -> NDArray[np.float32]:
     """Score a split's documents, shape (documents, labels)."""
-    about: Any = trained.notes["imbalance"]
-    shift = np.array(about["logit_shift"]) if "logit_shift" in about else None
-    kind = job.corpus.kind
+    shift, kind = recorded_shift(trained.notes), job.corpus.kind
     reader = _reader(job, trained.model)
     if trained.vectors is not None:
         return reader.scores_of_vectors(trained.vectors.of[split], kind, shift)

@@ -3,9 +3,7 @@
 import contextlib
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +21,7 @@ from longdoc.experiments import ensemble_run, evaluate, store
 from longdoc.experiments import job as jobs
 from longdoc.experiments.job import Job
 from longdoc.experiments.settings import Settings
+from longdoc.experiments.store import HELD_OUT, Outcome
 from longdoc.kernels.allocator import keep_freed_memory
 from longdoc.metrics import cost
 from longdoc.predictions import Predictions
@@ -37,17 +36,6 @@ CORPUS_DIGITS = 8
 """How much of the documents' digest ends a run folder's name."""
 LONGEST_NAME = 120
 """Bytes of a system's name in its run folder's: file systems take 255 in all."""
-HELD_OUT = ("validation", "test")
-
-
-@dataclass
-class Outcome:
-    """What a system leaves behind besides its model."""
-
-    parts: dict[str, Predictions]
-    timings: dict[str, Any]
-    notes: dict[str, object]
-    history: list[dict[str, float]]
 
 
 def run_name(settings: Settings, corpus: Corpus, name: str | None = None) -> str:
@@ -118,8 +106,7 @@ def _system(settings: Settings) -> Callable[[Settings, Corpus, Path, Progress], 
 
 def _ensemble(settings: Settings, corpus: Corpus, folder: Path, progress: Progress) -> Outcome:
     progress(0.0, "combining")
-    combined = ensemble_run.execute(settings, corpus, folder)
-    return Outcome(combined.parts, combined.timings, combined.notes, [])
+    return ensemble_run.execute(settings, corpus, folder)
 
 
 def _finish(partial: Path, final: Path) -> None:

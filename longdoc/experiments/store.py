@@ -23,6 +23,19 @@ from longdoc.training.workplace import write_json as write_json
 FILES = ("settings.json", "environment.json", "data.json", "metrics.json", "timings.json")
 
 
+HELD_OUT = ("validation", "test")
+
+
+@dataclass
+class Outcome:
+    """What a system leaves behind besides its model."""
+
+    parts: dict[str, Predictions]
+    timings: dict[str, Any]
+    notes: dict[str, object]
+    history: list[dict[str, float]]
+
+
 @dataclass(frozen=True)
 class Run:
     """A complete run, read from its folder.

@@ -4,15 +4,16 @@ Letters: ``c`` labels, ``m`` logits (1 for a binary task, else c).
 """
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from longdoc.documents.document import Kind
-from longdoc.imbalance.catalog import LOSSES, SAMPLERS, loss_from, with_centre
+from longdoc.imbalance.catalog import LOSSES, SAMPLERS, loss_from
 from longdoc.imbalance.distribution_balanced import centre
 from longdoc.imbalance.frequencies import Frequencies
 from longdoc.imbalance.loss import LabelLoss
@@ -58,11 +59,12 @@ def work_out(
     meaning = "left out where no sampler changes frequencies"
     require(needed, "imbalance.prior_correction", meaning, settings.prior_correction)
     aims = truth[:, 1:] if kind == "binary" else truth
-    numbers = with_centre(settings, centre(truth))
-    loss = loss_from(numbers, _frequencies(aims), kind)
     notes: dict[str, object] = {"loss": settings.loss, "sampler": settings.sampler}
-    if "mu" in _uses(settings):
-        notes["mu"] = numbers.mu
+    if "mu" in LOSSES[settings.loss].settings:
+        mu = centre(truth) if settings.mu is None else settings.mu
+        settings = replace(settings, mu=mu)
+        notes["mu"] = mu
+    loss = loss_from(settings, _frequencies(aims), kind)
     if settings.sampler == "none":
         return Answer(loss, None, None, notes)
     draw = _epochs(settings, truth, seed)
@@ -78,8 +80,10 @@ def work_out(
     return Answer(loss, draw, shift, notes)
 
 
-def _uses(settings: ImbalanceSettings) -> tuple[str, ...]:
-    return LOSSES[settings.loss].settings
+def recorded_shift(notes: Mapping[str, Any]) -> NDArray[np.float64] | None:
+    """Read the correction of logits off the notes of a run, shape ``(m,)``; None for none."""
+    about = notes.get("imbalance", {})
+    return np.array(about["logit_shift"]) if "logit_shift" in about else None
 
 
 def _frequencies(aims: NDArray[np.bool_]) -> Frequencies:

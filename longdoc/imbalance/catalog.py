@@ -1,7 +1,7 @@
 """Every answer to imbalance in one list: losses, samplers, and what each is."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import get_args
 
@@ -287,8 +287,3 @@ def loss_from(settings: ImbalanceSettings, frequencies: Frequencies, kind: Kind)
     loss = card.make(frequencies, kind, settings, weight)
     loss.width = len(frequencies.counts)
     return loss
-
-
-def with_centre(settings: ImbalanceSettings, mu: float) -> ImbalanceSettings:
-    """Give the settings with mu computed, unless it was given."""
-    return settings if settings.mu is not None else replace(settings, mu=mu)

@@ -7,6 +7,7 @@ Letters: ``b`` documents in the batch, ``c`` labels, ``n`` training documents of
 logit; ``kappa``, ``lambda``, ``alpha``, ``beta`` and ``mu`` are the paper's.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,12 +75,12 @@ class BalancedLoss(EntryLoss):
         return found if self.weights is None else found * self.weights(positive, z)
 
 
-class Weighting(torch.nn.Module):
+class Weighting(torch.nn.Module, ABC):
     """What an entry weighs; tensors in it move with the loss."""
 
+    @abstractmethod
     def forward(self, positive: Tensor, z: Tensor) -> Tensor:
         """Give a weight an entry, shape ``(b, c)``."""
-        raise NotImplementedError
 
 
 class EffectiveWeighting(Weighting):

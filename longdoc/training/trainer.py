@@ -7,7 +7,6 @@ the weights of an undisturbed one.
 
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -34,8 +33,7 @@ from longdoc.imbalance.answer import Answer, work_out
 from longdoc.imbalance.settings import ImbalanceSettings
 from longdoc.metrics import classification, thresholds
 from longdoc.predictions import decide
-from longdoc.tokens.batches import Collate, EpochBatches, Windows, taken, token_counts
-from longdoc.tokens.encoding import Encoded
+from longdoc.tokens.batches import Collate, EpochBatches, Read, Windows, taken, token_counts
 from longdoc.training import checkpoint, objective
 from longdoc.training.head import HeadOnVectors
 from longdoc.training.progress import Progress, silent
@@ -58,7 +56,7 @@ class Split:
 
     name: str
     kind: Kind
-    encoded: Sequence[Encoded] | NDArray[np.float32]
+    encoded: Read
     truth: NDArray[np.bool_]
     answer: Answer | None = None
 
