@@ -1,20 +1,27 @@
 """``longdoc datasets``."""
 
 import csv
+import dataclasses
 import json
 import math
+import shlex
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import Parameter
+from rich.markup import escape
 from rich.table import Table
 
+from longdoc.cli import progress
 from longdoc.cli.console import console
 from longdoc.documents import catalog, statistics
 from longdoc.documents.catalog import DATASETS, DataSettings
 from longdoc.documents.document import SPLITS, Card, Corpus
 from longdoc.documents.imbalance import Imbalance, measure
+from longdoc.documents.leaks import Handling
 from longdoc.sources import lookup
 
 app = cyclopts.App(name="datasets")
@@ -68,6 +75,7 @@ def _load(
     text_field: str | None,
     label_fields: tuple[str, ...] | None,
     label_separator: str | None,
+    leaks: Handling = "mask",
 ) -> Corpus:
     return catalog.load(
         DataSettings(
@@ -76,6 +84,7 @@ def _load(
             text_field=text_field,
             label_fields=label_fields,
             label_separator=label_separator,
+            leaks=leaks,
         )
     )
 
@@ -138,6 +147,8 @@ def _label_table(corpus: Corpus, measured: Imbalance) -> None:
         counted.setdefault(row.label, {})[row.split] = row
     table = Table(title=f"{corpus.name}, {corpus.task} ({corpus.kind})")
     table.add_column("label")
+    if corpus.label_names:
+        table.add_column("name")
     for split in SPLITS:
         table.add_column(f"{split} ({len(corpus.splits[split])})", justify="right")
         table.add_column("share", justify="right")
@@ -152,10 +163,13 @@ def _label_table(corpus: Corpus, measured: Imbalance) -> None:
                 else ["–", "–"]
             )
         ratio = ratios.get(label, math.nan)
-        table.add_row(label, *cells, "–" if math.isnan(ratio) else f"{ratio:.1f}")
+        if corpus.label_names:
+            cells.insert(0, escape(corpus.label_names.get(label, "")))
+        table.add_row(escape(label), *cells, "–" if math.isnan(ratio) else f"{ratio:.1f}")
     table.add_section()
     means = [f"{statistics.labels_per_document(corpus, split):.2f}" for split in SPLITS]
-    table.add_row("labels a document", *(cell for mean in means for cell in (mean, "")))
+    blank = [""] if corpus.label_names else []
+    table.add_row("labels a document", *blank, *(cell for mean in means for cell in (mean, "")))
     console().print(table)
     print(
         f"training labels: mean IR {measured.mean_ratio:.2f}, CVIR {measured.variation:.2f}, "
@@ -196,6 +210,57 @@ def lengths(
         return
     for split, value in found.items():
         _length_table(split, value, tokenizer)
+
+
+@app.command
+def audit(
+    name: Name,
+    *,
+    task: Task = None,
+    text_field: TextField = None,
+    label_fields: LabelFields = None,
+    label_separator: Separator = None,
+    output: Annotated[
+        Path | None, Parameter(help="Folder for audit.json and the page audit.html")
+    ] = None,
+    format: Annotated[
+        Literal["table", "markdown", "json"], Parameter(help="How to print")
+    ] = "table",
+) -> None:
+    """Look for copies, label leaks, damaged characters and lengths that stand out.
+
+    Example: longdoc datasets audit echr-acl2019 --task violated-articles --output audit/
+    """
+    from longdoc.documents import audit as auditing  # both bring numbers and pages with them
+    from longdoc.report import audits, page
+
+    with progress.shown() as tell:
+        tell(0.0, "reading documents")
+        corpus = _load(name, task, text_field, label_fields, label_separator, "keep")
+        found = auditing.audit(corpus, tell)
+    command = shlex.join(["longdoc", *sys.argv[1:]])
+    values = json.dumps(dataclasses.asdict(found), ensure_ascii=False, indent=1)
+    if output is not None:
+        audits.write(found, output / "audit.html", command)
+        page.write_whole(values + "\n", output / "audit.json")
+        sys.stderr.write(f"wrote {output / 'audit.html'} and {output / 'audit.json'}\n")
+    if format == "json":
+        print(values)
+    elif format == "markdown":
+        print(audits.markdown(found, command))
+    else:
+        _audit_tables(audits.summary(found), audits.parts(found))
+
+
+def _audit_tables(summary: str, parts: Sequence[Any]) -> None:
+    for part in parts:
+        table = Table(title=f"{part.title}: {part.question}", title_justify="left")
+        for header in part.headers:
+            table.add_column(header, justify="left")
+        for row in part.rows:
+            table.add_row(*("–" if cell is None else escape(str(cell)) for cell in row))
+        console().print(table)
+    print(summary)
 
 
 def _plain(value: statistics.Lengths) -> dict[str, object]:

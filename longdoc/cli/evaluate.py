@@ -48,6 +48,10 @@ def print_run(run: Run, split: str) -> None:
     table.add_section()
     for name, value in metrics["ranking"].items():
         table.add_row(name, f"{value:.4f}", "", "")
+    for group, measures in metrics.get("shots", {}).items():
+        for name in ("rp@5", "ndcg@5"):
+            title = f"{name}, {group} ({measures['labels']} labels)"
+            table.add_row(title, f"{measures[name]:.4f}", "", "")
     console().print(table)
     for name, value in run.environment["notes"].items():
         print(f"{name.replace('_', ' ')}: {value}")

@@ -26,8 +26,11 @@ class Document:
         paragraphs: The text, in order.
         labels: Names, without repetition, in the order of the data set.
         group: Documents of one group stay in one split; empty means alone.
-        evidence: Kind of rationale (silver, gold) to the numbers of the paragraphs it names; not
-            part of what makes corpora equal.
+        evidence: Kind of rationale (silver, gold) to the numbers of the paragraphs it names.
+        about: What else is known, such as ``date`` (a year, or ISO 8601) and ``country``.
+        heading: Paragraphs at the start that only name the document, such as its title.
+
+    What makes corpora equal is identifier, text and labels; the last three are no part of it.
     """
 
     id: str
@@ -35,6 +38,8 @@ class Document:
     labels: tuple[str, ...]
     group: str = ""
     evidence: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    about: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    heading: int = 0
 
     @property
     def text(self) -> str:
@@ -70,10 +75,11 @@ class Corpus:
 
     Attributes:
         name: The data set's name, or the path of a user's own documents.
-        labels: Labels that occur in training, most frequent first; what a model predicts.
-            A binary task has two, the second being the positive one.
+        labels: What a model predicts, most frequent in training first; as a rule only labels that
+            occur there. A binary task has two, the second being the positive one.
         splits: Documents a split; a split that the data set does not have is empty.
         notes: What the reader noticed (checksums, versions, what was left out), for the record.
+        label_names: What labels are called in words, where they are numbers or signs.
     """
 
     name: str
@@ -82,6 +88,7 @@ class Corpus:
     labels: tuple[str, ...]
     splits: Mapping[str, tuple[Document, ...]]
     notes: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    label_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def digest(self) -> str:
         """Give a SHA-256 over every split, text and label: equal digests, equal corpora."""
@@ -141,6 +148,7 @@ def make_corpus(
     *,
     labels: Sequence[str] | None = None,
     notes: Mapping[str, object] | None = None,
+    label_names: Mapping[str, str] | None = None,
 ) -> Corpus:
     """Put documents together and check what every corpus promises.
 
@@ -168,5 +176,11 @@ def make_corpus(
         message = f"{name}: training needs at least two labels; found {', '.join(chosen) or 'none'}"
         raise DataError(message)
     return Corpus(
-        name=name, task=task, kind=kind, labels=chosen, splits=whole, notes=dict(notes or {})
+        name=name,
+        task=task,
+        kind=kind,
+        labels=chosen,
+        splits=whole,
+        notes=dict(notes or {}),
+        label_names=dict(label_names or {}),
     )

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from longdoc.documents.document import Document
@@ -48,17 +49,25 @@ def distinct(
     return [unique[row] for row in _first_of_each(marks, resemblance)]
 
 
+def hashed_shingles(words: Sequence[str]) -> NDArray[np.uint64]:
+    """Hash every run of ``SHINGLE`` words, in order; a shorter text is one run.
+
+    Returns:
+        Shape (runs,), at least one.
+    """
+    numbers = np.array([zlib.crc32(w.encode("utf-8", "replace")) for w in words], dtype=np.uint64)
+    width = min(SHINGLE, len(numbers))
+    hashed = np.zeros(len(numbers) - width + 1, dtype=np.uint64)
+    for offset in range(width):
+        hashed = hashed * np.uint64(0x9E3779B97F4A7C15) + numbers[offset : offset + len(hashed)]
+    return hashed
+
+
 def _shingles(texts: Sequence[Sequence[str]]) -> sparse.csr_array:
     """Mark which hashed shingles a text has, shape (texts, 2**24)."""
     rows = []
     for words in texts:
-        numbers = np.array(
-            [zlib.crc32(w.encode("utf-8", "replace")) for w in words], dtype=np.uint64
-        )
-        width = min(SHINGLE, len(numbers))
-        hashed = np.zeros(len(numbers) - width + 1, dtype=np.uint64)
-        for offset in range(width):
-            hashed = hashed * np.uint64(0x9E3779B97F4A7C15) + numbers[offset : offset + len(hashed)]
+        hashed = hashed_shingles(words)
         rows.append(np.unique(hashed >> np.uint64(40)).astype(np.int64))
     starts = np.cumsum([0, *(len(row) for row in rows)])
     ones = np.ones(starts[-1], dtype=np.float32)

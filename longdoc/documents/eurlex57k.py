@@ -1,24 +1,35 @@
 """EURLEX57K: laws of the European Union with EuroVoc concepts, one JSON file a law."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from longdoc.documents.archives import checksum, json_object, locate, members
-from longdoc.documents.document import Card, Corpus, Document, make_corpus
+from longdoc.documents import record_cache
+from longdoc.documents.archives import json_object, locate
+from longdoc.documents.document import Card, Corpus, Document, by_frequency, make_corpus
+from longdoc.documents.record_cache import Record
 from longdoc.errors import DataError
 
 FOLDERS = {"train": "train", "dev": "validation", "test": "test"}
-TEXT_FIELDS = ("title", "header", "recitals", "main_body")
+HEADING_FIELDS, BODY_FIELDS = ("title", "header"), ("recitals", "main_body")
+DESCRIPTORS = "EURLEX57K.json"
+TOP = 100
+TASKS = {
+    "concepts": "multi-label: the EuroVoc concepts of a law, by number, those never seen in "
+    "training last",
+    "top-100": "multi-label: the hundred concepts with the most training laws",
+    "level-1": "multi-label: the concepts at the top of EuroVoc that stand above a law's concepts",
+}
+SIZES = {"train": 45_000, "validation": 6_000, "test": 6_000}
 
 CARD = Card(
     name="eurlex57k",
     summary="Laws of the European Union with EuroVoc concepts: thousands of labels, most rare",
-    tasks={"concepts": "multi-label: the EuroVoc concepts of a law, by number"},
+    tasks=TASKS,
     licence="(c) European Union, reuse with acknowledgement (Decision 2011/833/EU)",
     address="https://aclanthology.org/P19-1636",
     reference="chalkidis2019eurlex57k",
-    documents={"concepts": {"train": 45_000, "validation": 6_000, "test": 6_000}},
+    documents=dict.fromkeys(TASKS, SIZES),
     checksum="d8f9b1b76ef83d681f2001c775cabe564f69a2c368c5f56fcf5ed191c0fadfe4",
     layout=("EURLEX57K", "eurlex57k"),
 )
@@ -27,25 +38,71 @@ CARD = Card(
 def load(task: str, path: str | None = None) -> Corpus:
     """Read every law.
 
+    ``concepts`` has all concepts that any law bears, as the paper counts them: 746 frequent, 3,362
+    few, 163 without a training law. What a concept is called stands in ``label_names``.
+
     Raises:
         DataError: Files are missing or damaged, or a field is not what it should be.
     """
     found = locate(CARD, path)
-    splits: dict[str, list[Document]] = {"train": [], "validation": [], "test": []}
-    digest = checksum(_noted(found, splits))
-    if not any(splits.values()):
+    reading = record_cache.read(CARD, found, _is_law, _record, beside=_is_thesaurus)
+    if not reading.records:
         message = f"{found}: no train, dev or test folder with .json files in it"
         raise DataError(message)
-    splits = {split: sorted(part, key=lambda d: d.id) for split, part in splits.items()}
-    notes = {"path": str(found), "checksum": digest, "checksum_known": digest == CARD.checksum}
-    return make_corpus(CARD.name, task, "multi-label", splits, notes=notes)
+    thesaurus = _thesaurus(found, reading.beside.get(DESCRIPTORS), task)
+    splits = {split: _documents(reading.records, split) for split in FOLDERS.values()}
+    labels = by_frequency(splits["train"])
+    if task == "concepts":
+        everywhere = by_frequency([d for part in splits.values() for d in part])
+        labels = (*labels, *sorted(set(everywhere) - set(labels), key=int_or_text))
+    elif task == "top-100":
+        labels = labels[:TOP]
+        splits = _relabelled(splits, {label: (label,) for label in labels})
+    else:
+        splits = _relabelled(splits, {label: _tops(label, thesaurus) for label in thesaurus})
+        labels = by_frequency(splits["train"])
+    notes = {
+        "path": str(found),
+        "checksum": reading.checksum,
+        "checksum_known": reading.checksum == CARD.checksum,
+    }
+    names = {label: thesaurus[label][0] for label in labels if label in thesaurus}
+    return make_corpus(
+        CARD.name, task, "multi-label", splits, labels=labels, notes=notes, label_names=names
+    )
 
 
-def _noted(found: Path, splits: dict[str, list[Document]]) -> Iterator[tuple[str, bytes]]:
-    """Read files one by one, put their documents away, and pass them on for the checksum."""
-    for name, content in members(found, _is_law):
-        splits[FOLDERS[PurePosixPath(name).parts[-2]]].append(_document(name, content))
-        yield name, content
+def int_or_text(label: str) -> tuple[int, str]:
+    """Give a key that sorts numbers by value and anything else after them.
+
+    Example:
+        >>> sorted(["b", "10", "9"], key=int_or_text)
+        ['9', '10', 'b']
+    """
+    return (0, label.zfill(12)) if label.isdigit() else (1, label)
+
+
+def _documents(records: Sequence[Record], split: str) -> list[Document]:
+    return [
+        Document(r.id, r.paragraphs, r.fields["concepts"], heading=r.heading)
+        for r in records
+        if r.split == split
+    ]
+
+
+def _relabelled(
+    splits: Mapping[str, Sequence[Document]], labels: Mapping[str, Sequence[str]]
+) -> dict[str, list[Document]]:
+    """Put other labels in the place of each label; those that are not named go."""
+    changed: dict[str, list[Document]] = {}
+    for split, part in splits.items():
+        changed[split] = []
+        for document in part:
+            new = dict.fromkeys(n for label in document.labels for n in labels.get(label, ()))
+            changed[split].append(
+                Document(document.id, document.paragraphs, (*new,), heading=document.heading)
+            )
+    return changed
 
 
 def _is_law(name: str) -> bool:
@@ -53,21 +110,30 @@ def _is_law(name: str) -> bool:
     return pure.suffix == ".json" and len(pure.parts) > 1 and pure.parts[-2] in FOLDERS
 
 
-def _document(name: str, content: bytes) -> Document:
-    record = json_object(name, content)
+def _is_thesaurus(name: str) -> bool:
+    return PurePosixPath(name).name == DESCRIPTORS
+
+
+def _record(name: str, content: bytes) -> Record:
+    values = json_object(name, content)
     pure = PurePosixPath(name)
-    texts = [text for field in TEXT_FIELDS for text in _texts(name, record, field)]
-    identifier = f"{pure.parts[-2]}/{record.get('celex_id', pure.stem)}"
-    labels = dict.fromkeys(_strings(name, record.get("concepts"), "concepts"))
-    return Document(identifier, tuple(text.strip() for text in texts if text.strip()), (*labels,))
+    identifier = f"{pure.parts[-2]}/{values.get('celex_id', pure.stem)}"
+    heading, body = (_paragraphs(name, values, part) for part in (HEADING_FIELDS, BODY_FIELDS))
+    concepts = tuple(dict.fromkeys(_strings(name, values.get("concepts"), "concepts")))
+    split = FOLDERS[pure.parts[-2]]
+    return Record(split, identifier, heading + body, {"concepts": concepts}, len(heading))
 
 
-def _texts(name: str, record: dict[str, Any], field: str) -> list[str]:
-    """Give a field's text: the main body is a list of paragraphs, the others are one each."""
-    value = record.get(field)
-    if isinstance(value, str):
-        return [value]
-    return [] if value is None else _strings(name, value, field)
+def _paragraphs(name: str, record: dict[str, Any], fields: Sequence[str]) -> tuple[str, ...]:
+    """Give the text of fields: the main body is a list of paragraphs, the others are one each."""
+    texts: list[str] = []
+    for field in fields:
+        value = record.get(field)
+        if isinstance(value, str):
+            texts.append(value)
+        elif value is not None:
+            texts += _strings(name, value, field)
+    return tuple(text.strip() for text in texts if text.strip())
 
 
 def _strings(name: str, value: Any, field: str) -> list[str]:
@@ -75,3 +141,40 @@ def _strings(name: str, value: Any, field: str) -> list[str]:
         return value
     message = f"{name}: field {field} must be a list of strings; got {str(value)[:60]!r}"
     raise DataError(message)
+
+
+def _thesaurus(
+    place: Path, content: bytes | None, task: str
+) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Read concept -> name and parents; without the file there are no names.
+
+    Raises:
+        DataError: It is damaged, or missing where the task needs it.
+    """
+    if content is None:
+        if task == "level-1":
+            message = f"{place}: no {DESCRIPTORS} in it, which task level-1 needs"
+            raise DataError(message)
+        return {}
+    found = {}
+    for concept, entry in json_object(DESCRIPTORS, content).items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("label"), str):
+            message = f"{DESCRIPTORS}: concept {concept!r} must be an object with a label"
+            raise DataError(message)
+        parents = _strings(f"{DESCRIPTORS}, concept {concept}", entry.get("parents"), "parents")
+        found[concept] = (entry["label"], tuple(parents))
+    return found
+
+
+def _tops(concept: str, thesaurus: Mapping[str, tuple[str, tuple[str, ...]]]) -> tuple[str, ...]:
+    """Give the concepts without parents above one, itself if it has none."""
+    tops: dict[str, None] = {}
+    seen, waiting = {concept}, [concept]
+    while waiting:
+        here = waiting.pop()
+        parents = thesaurus[here][1] if here in thesaurus else ()
+        if not parents:
+            tops[here] = None
+        waiting += [parent for parent in parents if parent not in seen]
+        seen.update(parents)
+    return tuple(sorted(tops, key=int_or_text))

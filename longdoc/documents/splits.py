@@ -118,11 +118,28 @@ def complete(corpus: Corpus, validation: float, test: float, seed: int) -> Corpu
         if not splits[name]:
             splits["train"], splits[name] = part_off(splits["train"], share, seed)
             notes[f"{name}_parted_off_training"] = {"share": share, "seed": seed}
+    if notes == corpus.notes:
+        return corpus
+    return _drawn(corpus, splits, notes)
+
+
+def _drawn(
+    corpus: Corpus, splits: Mapping[str, Sequence[Document]], notes: Mapping[str, object]
+) -> Corpus:
+    """Give the corpus with other documents, and the labels that its training still has."""
     labels = corpus.labels
     if corpus.kind != "binary":
         present = set(by_frequency(splits["train"]))
         labels = tuple(label for label in labels if label in present)
-    return make_corpus(corpus.name, corpus.task, corpus.kind, splits, labels=labels, notes=notes)
+    return make_corpus(
+        corpus.name,
+        corpus.task,
+        corpus.kind,
+        splits,
+        labels=labels,
+        notes=notes,
+        label_names=corpus.label_names,
+    )
 
 
 def subset(corpus: Corpus, sizes: Mapping[str, int | None], seed: int) -> Corpus:
@@ -141,12 +158,7 @@ def subset(corpus: Corpus, sizes: Mapping[str, int | None], seed: int) -> Corpus
             drawn[name] = len(splits[name])
     if not drawn:
         return corpus
-    notes = {**corpus.notes, "subset": {"documents": drawn, "seed": seed}}
-    labels = corpus.labels
-    if corpus.kind != "binary":
-        present = set(by_frequency(splits["train"]))
-        labels = tuple(label for label in labels if label in present)
-    return make_corpus(corpus.name, corpus.task, corpus.kind, splits, labels=labels, notes=notes)
+    return _drawn(corpus, splits, {**corpus.notes, "subset": {"documents": drawn, "seed": seed}})
 
 
 def without_rare(corpus: Corpus, at_least: int) -> Corpus:
@@ -157,14 +169,17 @@ def without_rare(corpus: Corpus, at_least: int) -> Corpus:
         at_least: Training documents a label must have.
     """
     kept = by_frequency(corpus.splits["train"], at_least)
+    if not kept:
+        message = f"{corpus.name}: no label has {at_least} training documents"
+        raise DataError(message)
     if len(kept) == len(corpus.labels):
         return corpus
     allowed = set(kept)
     parts = {
-        name: [
+        name: tuple(
             dataclasses.replace(d, labels=tuple(x for x in d.labels if x in allowed)) for d in part
-        ]
+        )
         for name, part in corpus.splits.items()
     }
     notes = {**corpus.notes, "labels_left_out_after_drawing": len(corpus.labels) - len(kept)}
-    return make_corpus(corpus.name, corpus.task, corpus.kind, parts, labels=kept, notes=notes)
+    return dataclasses.replace(corpus, labels=kept, splits=parts, notes=notes)

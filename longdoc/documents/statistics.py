@@ -46,14 +46,16 @@ def label_distribution(corpus: Corpus) -> dict[str, object]:
 
     Returns:
         ``{"dataset", "task", "splits": {split: {"documents", "labels": {label: documents}}}}``,
-        most frequent label first; labels that a split lacks are left out of it.
+        most frequent label first; labels that a split lacks are left out of it. With
+        ``label_names`` where labels have names in words.
     """
     splits: dict[str, dict[str, object]] = {}
     counted = label_counts(corpus)
     for split in SPLITS:
         labels = {row.label: row.documents for row in counted if row.split == split}
         splits[split] = {"documents": len(corpus.splits[split]), "labels": labels}
-    return {"dataset": corpus.name, "task": corpus.task, "splits": splits}
+    found: dict[str, object] = {"dataset": corpus.name, "task": corpus.task, "splits": splits}
+    return {**found, "label_names": dict(corpus.label_names)} if corpus.label_names else found
 
 
 @dataclass(frozen=True)

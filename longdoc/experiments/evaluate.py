@@ -22,7 +22,8 @@ def evaluate(
 
     Returns:
         Plain values for ``metrics.json``: ``thresholds`` by mode, one a label; ``splits`` with
-        ``ranking`` metrics and one entry a mode; ``labels``, a row a label on the test.
+        ``ranking`` metrics, multi-label also by frequent, few and zero ``shots``, and one entry a
+        mode; ``labels``, a row a label on the test.
     """
     validation = parts["validation"]
     cuts = thresholds.choose(
@@ -32,6 +33,8 @@ def evaluate(
     splits: dict[str, Any] = {}
     for split, part in parts.items():
         splits[split] = {"ranking": ranking.rankings(part.truth, part.scores)}
+        if part.kind == "multi-label":
+            splits[split]["shots"] = ranking.by_shots(part.truth, part.scores, counts)
         for mode in MODES:
             decided = decide(part.scores, part.kind, cuts[mode])
             splits[split][mode] = {

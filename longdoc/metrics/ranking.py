@@ -13,6 +13,8 @@ from sklearn.metrics import (
 
 Matrix = NDArray[np.bool_]
 Scores = NDArray[np.float32]
+FREQUENT = 50
+"""Training documents from which a label is frequent (chalkidis2019eurlex57k)."""
 
 
 def average_precisions(truth: Matrix, scores: Scores) -> NDArray[np.float64]:
@@ -66,6 +68,50 @@ def rankings(truth: Matrix, scores: Scores) -> dict[str, float]:
         if k <= truth.shape[1]:
             found[f"rp@{k}"] = r_precision_at(part, ranked, k)
             found[f"ndcg@{k}"] = float(ndcg_score(part, ranked, k=k))
+    return found
+
+
+def by_shots(
+    truth: Matrix, scores: Scores, training: NDArray[np.int64]
+) -> dict[str, dict[str, float]]:
+    """Give RP@5 and nDCG@5 among the frequent, few-shot and zero-shot labels alone.
+
+    Args:
+        truth: Shape ``(n, c)``.
+        scores: Shape ``(n, c)``.
+        training: Training documents a label, shape ``(c,)``.
+
+    Returns:
+        Group to ``labels``, ``documents`` (those with a label of the group, over which the means
+        are) and the two measures; groups of fewer than two labels or no document are left out.
+
+    Source:
+        chalkidis2019eurlex57k, the authors' code (``lmtc.py``): each group's columns by themselves.
+        There frequent is above 50; their published 746 labels are those with at least 50.
+
+    Example:
+        >>> truth = np.array([[True, False, True]])
+        >>> scores = np.array([[0.9, 0.3, 0.4]], dtype=np.float32)
+        >>> list(by_shots(truth, scores, np.array([60, 3, 4])))
+        ['few']
+    """
+    groups = {
+        "frequent": training >= FREQUENT,
+        "few": (training > 0) & (training < FREQUENT),
+        "zero": training == 0,
+    }
+    found = {}
+    for name, columns in groups.items():
+        part, ranked = truth[:, columns], scores[:, columns]
+        rows = part.any(axis=1)
+        if part.shape[1] < 2 or not rows.any():
+            continue
+        found[name] = {
+            "labels": int(columns.sum()),
+            "documents": int(rows.sum()),
+            "rp@5": r_precision_at(part, ranked, 5),
+            "ndcg@5": float(ndcg_score(part[rows], ranked[rows], k=5)),
+        }
     return found
 
 

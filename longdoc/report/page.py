@@ -1,6 +1,7 @@
 """A comparison to one self-contained HTML page."""
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
@@ -11,10 +12,6 @@ from longdoc.report.sections import SECTIONS
 
 def render(comparison: Comparison) -> str:
     """Write the page as text; the same comparison gives the same text."""
-    loader = jinja2.PackageLoader("longdoc", "report")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
-    )
     parts = []
     for section in SECTIONS:
         body = section.render(comparison)
@@ -26,14 +23,32 @@ def render(comparison: Comparison) -> str:
         )
     data = comparison.best().runs[0].data
     title = f"{data['dataset']}: {data['task']}"
-    template = environment.get_template("page.html.jinja")
-    return template.render(title=title, name=comparison.about.name, sections=parts)
+    return compose(title, parts)
+
+
+def compose(title: str, sections: Sequence[Mapping[str, str]]) -> str:
+    """Put sections into the frame that every page has.
+
+    Args:
+        title: Of the page.
+        sections: Each with ``id``, ``title``, ``question`` and ``body``, which is markup.
+    """
+    loader = jinja2.PackageLoader("longdoc", "report")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("page.html.jinja").render(title=title, sections=sections)
 
 
 def write(comparison: Comparison, file: Path) -> Path:
     """Write the page; it is whole or not there."""
+    return write_whole(render(comparison), file)
+
+
+def write_whole(text: str, file: Path) -> Path:
+    """Write a text file under a temporary name first, with its folder."""
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    unfinished.write_text(render(comparison), encoding="utf-8")
+    unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(file)
     return file

@@ -120,3 +120,17 @@ def test_a_subset_is_drawn_reproducibly_and_noted(real_data):
     assert len(first.splits["train"]) == 200
     assert first.notes["subset"] == {"documents": {"train": 200, "test": 100}, "seed": 0}
     assert abs(first.training_counts()[0] - 100) <= 1
+
+
+@pytest.mark.golden
+@pytest.mark.slow
+def test_eurlex_has_its_published_groups_of_concepts(real_data):
+    corpus = catalog.load(DataSettings(dataset="eurlex57k"))
+    counts = corpus.training_counts()
+    groups = [(counts >= 50).sum(), ((counts > 0) & (counts < 50)).sum(), (counts == 0).sum()]
+    assert groups == [746, 3362, 163]
+    assert corpus.label_names["1309"] == "import"
+    assert corpus.notes["checksum_known"] is True
+    assert catalog.prepare(DataSettings(dataset="eurlex57k")).labels == corpus.labels
+    top = catalog.load(DataSettings(dataset="eurlex57k", task="top-100"))
+    assert top.labels == corpus.labels[:100]

@@ -231,3 +231,27 @@ def test_lexglue_counts_documents_without_a_label():
         "lexglue-micro-f1": 1.0,
         "lexglue-macro-f1": 1 / 3,
     }
+
+
+def test_each_group_of_labels_is_ranked_by_itself():
+    generator = np.random.default_rng(3)
+    truth = generator.random((40, 12)) < 0.2
+    scores = generator.random((40, 12)).astype(np.float32)
+    training = np.array([200, 50, 49, 1, 0, 0, 7, 80, 0, 3, 2, 60])
+    found = ranking.by_shots(truth, scores, training)
+    columns = {"frequent": [0, 1, 7, 11], "few": [2, 3, 6, 9, 10], "zero": [4, 5, 8]}
+    for name, own in columns.items():
+        rows = truth[:, own].any(axis=1)
+        precisions = []
+        for right, given in zip(truth[rows][:, own], scores[rows][:, own], strict=True):
+            best = sorted(range(len(own)), key=lambda i: -given[i])[:5]
+            precisions.append(sum(right[i] for i in best) / min(5, right.sum()))
+        assert found[name]["rp@5"] == pytest.approx(np.mean(precisions))
+        assert (found[name]["labels"], found[name]["documents"]) == (len(own), rows.sum())
+
+
+def test_groups_without_documents_are_left_out():
+    truth = np.zeros((3, 4), dtype=bool)
+    truth[0, 0] = True
+    found = ranking.by_shots(truth, np.ones((3, 4), dtype=np.float32), np.array([9, 9, 0, 0]))
+    assert list(found) == ["few"]
