@@ -65,6 +65,10 @@ def show(name: Name) -> None:
     print(f"  cite      {reference.short()}, {reference.title} {reference.address}")
     if card.checksum:
         print(f"  checksum  SHA-256 {card.checksum} over the files, whatever they are packed in")
+    if card.terms:
+        print(f"  terms     {card.terms}")
+    if card.downloads:
+        print(f"  get       longdoc datasets get {card.name}")
     if card.layout:
         print(f"  layout    a folder, zip or tar named {' or '.join(card.layout)}")
 
@@ -210,6 +214,38 @@ def lengths(
         return
     for split, value in found.items():
         _length_table(split, value, tokenizer)
+
+
+@app.command
+def get(
+    name: Annotated[str, Parameter(help="A catalogue name")],
+    *,
+    from_: Annotated[
+        Path | None, Parameter(name="--from", help="A folder or archive that you have")
+    ] = None,
+    address: Annotated[
+        str | None, Parameter(help="A mirror's address instead of the card's")
+    ] = None,
+) -> None:
+    """Download a published data set, or take your copy of it; check it, and keep it in the cache.
+
+    A download that broke off goes on where it was. LONGDOC_CACHE says where the cache is.
+
+    Example: longdoc datasets get reuters-21578
+    """
+    from longdoc.documents import obtain  # the network is opened nowhere else
+
+    card = DATASETS[name]
+    if card.terms:
+        sys.stderr.write(f"terms of {name}: {card.terms}\n")
+    with progress.shown() as tell:
+        found = obtain.get(name, file=from_, address=address, progress=tell)
+    state = {
+        True: "the published files",
+        False: "whole, but not byte for byte the published files",
+        None: "whole; no checksum of the files is known",
+    }[found.known]
+    print(f"{name} {'is' if not found.already else 'was already'} in {found.path}: {state}")
 
 
 @app.command

@@ -1,10 +1,13 @@
 """A data set in its official layout: a folder, a zip or a tar, read the same way, safely.
 
-Archives are hostile until checked: links and paths that leave the archive are refused, and no
-member larger than ``LARGEST_MEMBER`` is read.
+Archives are hostile until checked: links and paths that leave the archive are refused, no member
+larger than ``LARGEST_MEMBER`` is read, and no more than ``MOST_BYTES`` in all. Nothing is ever
+unpacked to the disk. An archive that lies in a folder or in another archive is looked into too.
 """
 
+import functools
 import hashlib
+import io
 import json
 import lzma
 import os
@@ -20,6 +23,7 @@ from longdoc.errors import DataError
 
 LARGEST_MEMBER = 64 * 2**20
 MOST_MEMBERS = 500_000
+MOST_BYTES = 4 * 2**30
 ENDINGS = (".zip", ".tar.xz", ".tar.gz", ".tgz", ".tar.bz2", ".tar")
 DAMAGE = (
     tarfile.TarError,
@@ -76,7 +80,9 @@ def members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, by
 
     Args:
         path: A folder, or an archive with an ending of ``ENDINGS``.
-        wanted: Says of a name (relative, with ``/``) whether it is read.
+        wanted: Says of a name (relative, with ``/``) whether it is read. Of a file in an archive
+            inside, the name starts with that archive's. What macOS adds to archives is not asked
+            for.
 
     Yields:
         Name and content; folders in sorted order, archives in their own.
@@ -84,60 +90,111 @@ def members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, by
     Raises:
         DataError: The archive is damaged, unsafe or of an unknown kind, or a file is too large.
     """
+    reading = _Reading(path, lambda name: wanted(name) and not _of_macos(name))
     if path.is_dir():
-        yield from _from_folder(path, wanted)
+        yield from reading.folder(path)
         return
-    try:
-        if zipfile.is_zipfile(path):
-            yield from _from_zip(path, wanted)
-        else:
-            yield from _from_tar(path, wanted)
-    except DataError:
-        raise
-    except DAMAGE as error:
-        message = f"{path} is damaged or no archive of a known kind ({', '.join(ENDINGS)}): {error}"
-        raise DataError(message) from error
+    yield from reading.archive(path, "")
 
 
-def _check(path: Path, name: str, size: int, count: int) -> None:
-    pure = PurePosixPath(name.replace("\\", "/"))
-    if pure.is_absolute() or ".." in pure.parts:
-        message = f"{path}: member {name!r} points outside the archive"
-        raise DataError(message)
-    if size > LARGEST_MEMBER:
-        message = f"{path}: {name} has {size} bytes; at most {LARGEST_MEMBER} are read"
-        raise DataError(message)
-    if count > MOST_MEMBERS:
-        message = f"{path}: more than {MOST_MEMBERS} members"
-        raise DataError(message)
+def _of_macos(name: str) -> bool:
+    pure = PurePosixPath(name)
+    return pure.name.startswith("._") or "__MACOSX" in pure.parts
 
 
-def _from_folder(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    for count, file in enumerate(sorted(path.rglob("*"))):
-        name = file.relative_to(path).as_posix()
-        if file.is_file() and not file.is_symlink() and wanted(name):
-            _check(path, name, file.stat().st_size, count)
-            yield name, file.read_bytes()
+class _Reading:
+    """One pass over a place, with what has been read so far."""
 
+    def __init__(self, path: Path, wanted: Callable[[str], bool]) -> None:
+        self.path, self.wanted = path, wanted
+        self.members = 0
+        self.bytes = 0
 
-def _from_zip(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    with zipfile.ZipFile(path) as archive:
-        for count, info in enumerate(archive.infolist()):
-            _check(path, info.filename, 0, count)
-            if not info.is_dir() and wanted(info.filename):
-                _check(path, info.filename, info.file_size, count)
-                yield info.filename, archive.read(info)
+    def folder(self, path: Path) -> Iterator[tuple[str, bytes]]:
+        for file in sorted(path.rglob("*")):
+            name = file.relative_to(path).as_posix()
+            if not file.is_file() or file.is_symlink():
+                continue
+            if self.wanted(name):
+                self.count(name, file.stat().st_size)
+                yield name, file.read_bytes()
+            elif name.endswith(ENDINGS):
+                yield from self.archive(file, name + "/")
 
+    def archive(
+        self, source: Path | io.BytesIO, prefix: str, inside: bool = False
+    ) -> Iterator[tuple[str, bytes]]:
+        """Read an archive whose names get a prefix; one inside an archive is the last level."""
+        where = f"{self.path}: {prefix.rstrip('/')}" if prefix else str(self.path)
+        try:
+            is_zip = zipfile.is_zipfile(source)
+            found = self.zip(source) if is_zip else self.tar(source)
+            for name, read in found:
+                if self.wanted(prefix + name):
+                    yield prefix + name, read()
+                elif name.endswith(ENDINGS) and not inside and not _of_macos(name):
+                    yield from self.archive(io.BytesIO(read()), f"{prefix}{name}/", inside=True)
+        except DataError:
+            raise
+        except DAMAGE as error:
+            known = ", ".join(ENDINGS)
+            message = f"{where} is damaged or no archive of a known kind ({known}): {error}"
+            raise DataError(message) from error
 
-def _from_tar(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(path) as archive:
-        for count, info in enumerate(archive):
-            _check(path, info.name, 0, count)
-            if info.isfile() and wanted(info.name):
-                _check(path, info.name, info.size, count)
-                stream = archive.extractfile(info)
-                if stream is not None:
-                    yield info.name, stream.read()
+    def zip(self, source: Path | io.BytesIO) -> Iterator[tuple[str, Callable[[], bytes]]]:
+        with zipfile.ZipFile(source) as archive:
+            for info in archive.infolist():
+                self.check(info.filename)
+                if not info.is_dir():
+                    yield info.filename, functools.partial(self.from_zip, archive, info)
+
+    def from_zip(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+        self.count(info.filename, info.file_size)
+        return archive.read(info)
+
+    def tar(self, source: Path | io.BytesIO) -> Iterator[tuple[str, Callable[[], bytes]]]:
+        inside = source if isinstance(source, io.BytesIO) else None
+        if inside is not None:
+            inside.seek(0)
+        name = source if isinstance(source, Path) else None
+        with tarfile.open(name, fileobj=inside) as archive:
+            for info in archive:
+                self.check(info.name)
+                self.count(info.name, 0, passed=info.size)  # what is skipped is unpacked, too
+                if info.isfile():
+                    yield info.name, functools.partial(self.from_tar, archive, info)
+
+    def from_tar(self, archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+        self.count(info.name, info.size, passed=0)
+        stream = archive.extractfile(info)
+        return stream.read() if stream is not None else b""
+
+    def check(self, name: str) -> None:
+        """Refuse a name that leaves the archive, and too many of them."""
+        pure = PurePosixPath(name.replace("\\", "/"))
+        self.members += 1
+        if pure.is_absolute() or ".." in pure.parts:
+            message = f"{self.path}: member {name!r} points outside the archive"
+            raise DataError(message)
+        if self.members > MOST_MEMBERS:
+            message = f"{self.path}: more than {MOST_MEMBERS} members"
+            raise DataError(message)
+
+    def count(self, name: str, size: int, passed: int | None = None) -> None:
+        """Refuse a file that is too large to be read, and too much in all.
+
+        Args:
+            name: Of the file.
+            size: Bytes that are to be held.
+            passed: Bytes that are unpacked; as many as are held without.
+        """
+        self.bytes += size if passed is None else passed
+        if size > LARGEST_MEMBER:
+            message = f"{self.path}: {name} has {size} bytes; at most {LARGEST_MEMBER} are read"
+            raise DataError(message)
+        if self.bytes > MOST_BYTES:
+            message = f"{self.path}: unpacks to more than {MOST_BYTES} bytes"
+            raise DataError(message)
 
 
 def checksum(files: Iterable[tuple[str, bytes]]) -> str:

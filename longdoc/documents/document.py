@@ -48,6 +48,21 @@ class Document:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Download:
+    """One file that a data set's makers, or a hub, give out.
+
+    Attributes:
+        file: Where it is put, below the folder of data sets; the reader finds it there.
+        addresses: Tried in order.
+        sha256: Of the file; empty where no one published it.
+    """
+
+    file: str
+    addresses: tuple[str, ...]
+    sha256: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Card:
     """What a data set is, for people and for checks.
 
@@ -56,6 +71,8 @@ class Card:
         checksum: SHA-256 over the official files, whatever they were packed in; empty where the
             text depends on the machine.
         reference: Key of ``references.bib``.
+        downloads: Files to get; empty where the makers give them out to registered people only.
+        terms: What the licence forbids, as a sentence; empty where it forbids nothing.
     """
 
     name: str
@@ -67,6 +84,8 @@ class Card:
     documents: Mapping[str, Mapping[str, int]]
     checksum: str = ""
     layout: tuple[str, ...] = ()
+    downloads: tuple[Download, ...] = ()
+    terms: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from longdoc.documents import leaks, record_cache
 from longdoc.documents.archives import json_object, locate
-from longdoc.documents.document import Card, Corpus, Document, Kind, make_corpus
+from longdoc.documents.document import Card, Corpus, Document, Download, Kind, make_corpus
 from longdoc.documents.leaks import Handling
 from longdoc.documents.record_cache import Record
 from longdoc.errors import DataError
@@ -30,6 +30,13 @@ CARD = Card(
     documents=dict.fromkeys(TASKS, SIZES),
     checksum="19a943861c625ac1a12764e7929a6c51371ed343a9c0400b002cf7e38ea89752",
     layout=("ECHR_Dataset", "echr-acl2019", "ECHR-ACL2019"),
+    downloads=(
+        Download(
+            file="ECHR_Dataset.zip",
+            addresses=("https://archive.org/download/ECHR-ACL2019/ECHR_Dataset.zip",),
+        ),
+    ),
+    terms="For research, not for commercial use.",
 )
 
 RANKS = ("1", "2", "3", "4")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from longdoc.documents.archives import search_folders
-from longdoc.documents.document import Card, Corpus, Document, Kind, make_corpus
+from longdoc.documents.document import Card, Corpus, Document, Download, Kind, make_corpus
 from longdoc.documents.files import SPLIT_NAMES, rows
 from longdoc.errors import DataError
 
@@ -39,7 +39,36 @@ TASKS = {
     "allegation-binary": "binary: was any article alleged to be violated?",
     "violation-binary": "binary: was any article found violated?",
 }
+CONFIGURATIONS = {"alleg": "alleged-violation-prediction", "viola": "violation-prediction"}
 HUB = "https://huggingface.co/datasets"
+NON_COMMERCIAL = "Not for commercial use (CC BY-NC-SA 4.0)."
+PUBLISHED = {
+    "alleged-violation-prediction/train":
+        "93241a327f14843a6aae1e1dc5f8960eb7f83716032498b360bd9702d7ef3aa1",
+    "alleged-violation-prediction/validation":
+        "5f73797159cc5a5f2e98ef356d3aa1e4a9234b3cb81b5e4f66da92e5ef3655eb",
+    "alleged-violation-prediction/test":
+        "a91b7b0fc3f545bf4696c74394bd6652f99dc8a2f36359a9ba0395dcf70ec52d",
+}  # fmt: skip
+"""SHA-256 of the hub's Parquet files, as its commit 4ab4756 lists them; of the others none was
+found."""
+
+
+def _parquet(repository: str, folder: str, configurations: tuple[str, ...]) -> tuple[Download, ...]:
+    """List the Parquet files that the hub makes of a data set, in its own branch for them."""
+    return tuple(
+        Download(
+            file=f"{folder}/{configuration}/{split}/0000.parquet",
+            addresses=(
+                f"{HUB}/{repository}/resolve/refs%2Fconvert%2Fparquet/"
+                f"{configuration}/{split}/0000.parquet",
+            ),
+            sha256=PUBLISHED.get(f"{configuration}/{split}", ""),
+        )
+        for configuration in configurations
+        for split in SIZES
+    )
+
 
 CARD = Card(
     name="ecthr-cases",
@@ -49,6 +78,8 @@ CARD = Card(
     address=f"{HUB}/AUEB-NLP/ecthr_cases (branch refs/convert/parquet)",
     reference="chalkidis2021paragraph",
     documents=dict.fromkeys(TASKS, SIZES),
+    downloads=_parquet("AUEB-NLP/ecthr_cases", "ecthr_cases", tuple(CONFIGURATIONS.values())),
+    terms=NON_COMMERCIAL,
 )
 LEXGLUE_A, LEXGLUE_B = (
     Card(
@@ -59,6 +90,8 @@ LEXGLUE_A, LEXGLUE_B = (
         address=f"{HUB}/coastalcph/lex_glue (folder ecthr_{letter})",
         reference="chalkidis2022lexglue",
         documents={"articles": SIZES},
+        downloads=_parquet("coastalcph/lex_glue", f"lexglue-ecthr-{letter}", (f"ecthr_{letter}",)),
+        terms=NON_COMMERCIAL,
     )
     for letter, what in (("a", "found violated"), ("b", "alleged to be violated"))
 )
@@ -67,7 +100,6 @@ FOLDERS = {
     LEXGLUE_A.name: ("lex_glue/ecthr_a", "lexglue-ecthr-a", "ecthr_a"),
     LEXGLUE_B.name: ("lex_glue/ecthr_b", "lexglue-ecthr-b", "ecthr_b"),
 }
-CONFIGURATIONS = {"alleg": "alleged-violation-prediction", "viola": "violation-prediction"}
 
 
 def load(task: str, path: str | None = None, *, silver: bool = False) -> Corpus:

@@ -6,13 +6,21 @@ from typing import Any
 
 from longdoc.documents import record_cache
 from longdoc.documents.archives import json_object, locate
-from longdoc.documents.document import Card, Corpus, Document, by_frequency, make_corpus
+from longdoc.documents.document import (
+    Card,
+    Corpus,
+    Document,
+    Download,
+    by_frequency,
+    make_corpus,
+)
 from longdoc.documents.record_cache import Record
 from longdoc.errors import DataError
 
 FOLDERS = {"train": "train", "dev": "validation", "test": "test"}
 HEADING_FIELDS, BODY_FIELDS = ("title", "header"), ("recitals", "main_body")
 DESCRIPTORS = "EURLEX57K.json"
+HOME = "http://nlp.cs.aueb.gr/software_and_datasets/EURLEX57K"
 TOP = 100
 TASKS = {
     "concepts": "multi-label: the EuroVoc concepts of a law, by number, those never seen in "
@@ -32,6 +40,10 @@ CARD = Card(
     documents=dict.fromkeys(TASKS, SIZES),
     checksum="d8f9b1b76ef83d681f2001c775cabe564f69a2c368c5f56fcf5ed191c0fadfe4",
     layout=("EURLEX57K", "eurlex57k"),
+    downloads=(
+        Download(file="EURLEX57K/datasets.zip", addresses=(f"{HOME}/datasets.zip",)),
+        Download(file=f"EURLEX57K/{DESCRIPTORS}", addresses=(f"{HOME}/eurovoc_en.json",)),
+    ),
 )
 
 

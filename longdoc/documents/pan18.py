@@ -60,6 +60,7 @@ CARD = Card(
     },
     checksum="d72e621462661e49cec0b9b3a501b866a3c710ac64ca46b8e2ce8bac20961d3d",
     layout=("pan18-cdaa", "pan18-attribution"),
+    terms="For research only; never redistribute.",
 )
 
 

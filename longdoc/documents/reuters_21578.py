@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from longdoc.documents.archives import checksum, locate, members
-from longdoc.documents.document import Card, Corpus, Document, by_frequency, make_corpus
+from longdoc.documents.document import Card, Corpus, Document, Download, by_frequency, make_corpus
 from longdoc.errors import DataError
 
 CARD = Card(
@@ -28,6 +28,17 @@ CARD = Card(
     },
     checksum="76e96e3c0338f6966f46205fea25e3b8fd52c0dc657b942c17744c1f4e898a37",
     layout=("reuters21578", "reuters-21578", "reuters"),
+    downloads=(
+        Download(
+            file="reuters21578.tar.gz",
+            addresses=(
+                "https://archive.ics.uci.edu/ml/machine-learning-databases/reuters21578-mld/"
+                "reuters21578.tar.gz",
+                "https://kdd.ics.uci.edu/databases/reuters21578/reuters21578.tar.gz",
+            ),
+        ),
+    ),
+    terms="Free for research only; do not redistribute.",
 )
 
 STORY = re.compile(r"<REUTERS(?P<head>[^>]*)>(?P<body>.*?)</REUTERS>", re.DOTALL)

@@ -92,3 +92,62 @@ def test_a_missing_data_set_says_where_it_was_looked_for(monkeypatch, tmp_path):
         archives.locate(CARD)
     with pytest.raises(DataError, match="there is nothing at"):
         archives.locate(CARD, str(tmp_path / "nowhere"))
+
+
+def test_an_archive_inside_a_folder_or_an_archive_is_looked_into(tmp_path):
+    inner = tarred(tmp_path, "w:gz", ".tar.gz").read_bytes()
+    folder = tmp_path / "place"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "outer.zip", "w") as archive:
+        archive.writestr("readme.txt", b"about")
+        archive.writestr("Set.tar.gz", inner)
+    for place in (folder / "outer.zip", folder):
+        found = list(archives.members(place, is_json))
+        assert sorted(content for _, content in found) == [b"one", b"two"]
+    assert found[0][0] == "outer.zip/Set.tar.gz/Set/train/a.json"
+
+
+def test_an_archive_is_looked_into_one_level_deep_only(tmp_path):
+    content = tarred(tmp_path).read_bytes()
+    for level in range(3):
+        file = tmp_path / f"level{level}.zip"
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("next.zip" if level else "Set.tar.xz", content)
+        content = file.read_bytes()
+    assert len(list(archives.members(tmp_path / "level0.zip", is_json))) == 2
+    assert list(archives.members(tmp_path / "level1.zip", is_json)) == []
+
+
+def test_a_damaged_archive_inside_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as archive:
+        archive.writestr("inner.zip", b"PK\x03\x04 no")
+    with pytest.raises(DataError, match=r"outer\.zip: inner\.zip is damaged"):
+        list(archives.members(tmp_path / "outer.zip", is_json))
+
+
+def test_what_macos_adds_is_not_asked_for(tmp_path):
+    file = tmp_path / "Set.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("__MACOSX/Set/train/._a.json", b"no")
+        archive.writestr("Set/train/._b.json", b"no")
+        archive.writestr("Set/train/a.json", b"one")
+    assert [content for _, content in archives.members(file, is_json)] == [b"one"]
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch, pack):
+    monkeypatch.setattr(archives, "MOST_BYTES", 5)
+    with pytest.raises(DataError, match="unpacks to more than 5 bytes"):
+        list(archives.members(pack(tmp_path), is_json))
+
+
+def test_a_tar_that_only_passes_over_too_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MOST_BYTES", 5)
+    with pytest.raises(DataError, match="unpacks to more than 5 bytes"):
+        list(archives.members(tarred(tmp_path), lambda name: False))
+
+
+def test_too_many_members_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MOST_MEMBERS", 2)
+    with pytest.raises(DataError, match="more than 2 members"):
+        list(archives.members(zipped(tmp_path), is_json))

@@ -1,0 +1,200 @@
+"""Files from the network: the only module that opens it.
+
+A server may break off, lie about lengths, send something else, or never end; a file counts only
+when it is whole, and what has arrived is not fetched again.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+
+from longdoc.documents.document import Download
+from longdoc.errors import DataError
+
+ATTEMPTS = 5
+"""Attempts in a row that bring nothing new, before a server is given up."""
+PAUSE = 1.0
+"""Seconds before the second attempt; each further pause is twice as long."""
+PATIENCE = (10.0, 60.0)
+"""Seconds to wait for a connection, and for the next bytes."""
+LARGEST = 16 * 2**30
+"""Bytes that a file may have at most."""
+CHUNK = 2**18
+BUSY = (408, 425, 429, 500, 502, 503, 504)
+Tell = Callable[[float, str], None]
+
+
+class _BrokenOffError(Exception):
+    """The server ended, or stalled, before the file was whole."""
+
+
+def fetch(download: Download, part: Path, progress: Tell) -> str:
+    """Get a file, going on where an earlier attempt ended.
+
+    Args:
+        download: Its addresses are tried in order.
+        part: Where it is put; beside it stands what is known of the server's copy until it is
+            whole.
+        progress: Told the share and what is going on.
+
+    Returns:
+        Its SHA-256.
+
+    Raises:
+        DataError: No address gives the file; what has arrived stays, unless it is wrong.
+    """
+    reasons = []
+    for address in download.addresses:
+        if urlsplit(address).scheme not in ("http", "https"):
+            message = f"{address} is no address of the web; allowed: http:// and https://"
+            raise DataError(message)
+        try:
+            _whole(address, part, progress)
+        except DataError as error:
+            reasons.append(str(error))
+            continue
+        digest = sha256(part)
+        if not download.sha256 or digest == download.sha256:
+            _notes(part).unlink(missing_ok=True)
+            return digest
+        part.unlink()
+        _notes(part).unlink(missing_ok=True)
+        reasons.append(
+            f"{address} gives another file: SHA-256 {digest}, expected {download.sha256}"
+        )
+    raise DataError("; ".join(reasons))
+
+
+def sha256(file: Path) -> str:
+    """Give the SHA-256 of a file of any size."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _whole(address: str, part: Path, progress: Tell) -> None:
+    """Ask again and again, as long as something new arrives."""
+    part.parent.mkdir(parents=True, exist_ok=True)
+    vain, reason = 0, ""
+    while vain < ATTEMPTS:
+        if vain:
+            time.sleep(PAUSE * 2 ** (vain - 1))
+        before = _size(part)
+        try:
+            _ask(address, part, progress)
+            return
+        except _BrokenOffError as error:
+            reason = str(error)
+        vain = 0 if _size(part) > before else vain + 1
+    message = f"{address} broke off after {_size(part)} bytes: {reason}; the same command goes on"
+    raise DataError(message)
+
+
+def _ask(address: str, part: Path, progress: Tell) -> None:
+    """Send one request, and write what comes.
+
+    Raises:
+        _BrokenOffError: The file is not whole yet.
+        DataError: There is no use in asking again.
+    """
+    known = _known(part, address)
+    headers = {"Accept-Encoding": "identity", "User-Agent": "longdoc"}
+    have = _size(part)
+    if have and known.get("mark"):
+        headers |= {"Range": f"bytes={have}-", "If-Range": known["mark"]}
+    try:
+        with requests.get(address, headers=headers, stream=True, timeout=PATIENCE) as answer:
+            _take(address, answer, part, have, progress)
+    except (requests.TooManyRedirects, requests.exceptions.InvalidSchema) as error:
+        message = f"{address} cannot be followed: {error}"
+        raise DataError(message) from error
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise _BrokenOffError(_short(error)) from error
+
+
+def _take(address: str, answer: requests.Response, part: Path, have: int, progress: Tell) -> None:
+    if answer.status_code in BUSY:
+        message = f"status {answer.status_code}"
+        raise _BrokenOffError(message)
+    if answer.status_code == 416:  # asked for what is not there: the copy there has changed
+        part.unlink()
+        message = "the part that is here is not of that file"
+        raise _BrokenOffError(message)
+    if answer.status_code not in (200, 206):
+        message = f"{address} answers with status {answer.status_code}"
+        raise DataError(message)
+    if answer.headers.get("Content-Encoding", "identity") != "identity":
+        message = f"{address} sends the file packed in {answer.headers['Content-Encoding']}"
+        raise DataError(message)
+    start = _start(answer) if answer.status_code == 206 else 0
+    if start not in (0, have):
+        message = f"the server sends from byte {start}, not {have}"
+        raise _BrokenOffError(message)
+    length = answer.headers.get("Content-Length", "")
+    total = start + int(length) if length.isdigit() else None
+    _check_size(address, total or 0, part)
+    mark = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+    mark = "" if mark.startswith("W/") else mark  # a weak mark does not vouch for bytes
+    part.touch()
+    _notes(part).write_text(json.dumps({"address": address, "mark": mark}), encoding="utf-8")
+    name = urlsplit(address).path.rpartition("/")[2]
+    with part.open("r+b") as stream:
+        stream.truncate(start)
+        stream.seek(start)
+        for chunk in _chunks(answer):
+            stream.write(chunk)
+            _check_size(address, stream.tell(), part)
+            share = stream.tell() / total if total else 0.0
+            progress(min(1.0, share), f"{name}: {stream.tell() / 1e6:.0f} MB")
+    if total is not None and _size(part) != total:
+        message = f"{_size(part)} of {total} bytes came"
+        raise _BrokenOffError(message)
+
+
+def _chunks(answer: requests.Response) -> Iterator[bytes]:
+    """Read the body as it is sent; the library raises where it ends too early."""
+    while chunk := answer.raw.read(CHUNK, decode_content=False):
+        yield chunk
+
+
+def _start(answer: requests.Response) -> int:
+    """Read where a part of a file starts; -1 where the server does not say."""
+    given = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
+    return int(given) if given.isdigit() else -1
+
+
+def _check_size(address: str, size: int, part: Path) -> None:
+    if size > LARGEST:
+        part.unlink(missing_ok=True)
+        message = f"{address}: {size} bytes or more; at most {LARGEST} are taken"
+        raise DataError(message)
+
+
+def _notes(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
+def _known(part: Path, address: str) -> dict[str, Any]:
+    """Read what is known of the server's copy; nothing of another server's."""
+    try:
+        known = json.loads(_notes(part).read_text(encoding="utf-8"))
+        return known if isinstance(known, dict) and known.get("address") == address else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
+def _short(error: BaseException) -> str:
+    """Give the innermost reason in one line."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    return " ".join(str(error).split())[:200] or type(error).__name__

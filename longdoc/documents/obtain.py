@@ -1,0 +1,280 @@
+"""A data set put where its reader finds it: from the network, or from a copy that a user has.
+
+Nothing counts before it was read and found to be what the card says; the manifest is written last,
+so where it stands, the data set is whole.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from longdoc.documents import archives, catalog, fetch
+from longdoc.documents.catalog import DATASETS, DataSettings
+from longdoc.documents.document import Card, Download
+from longdoc.documents.fetch import Tell
+from longdoc.errors import DataError
+
+NEEDS_NOTHING = ("python-imports", "synthetic", "bytecode")
+
+
+@dataclass(frozen=True)
+class Obtained:
+    """Where a data set is, and what it is.
+
+    Attributes:
+        known: Whether its files are the published ones; None where no checksum is known.
+        already: Whether it was there before.
+    """
+
+    path: Path
+    known: bool | None
+    already: bool = False
+
+
+def get(
+    name: str,
+    *,
+    file: str | Path | None = None,
+    address: str | None = None,
+    progress: Tell = lambda share, message: None,
+) -> Obtained:
+    """Get a data set, check it, and put it into the cache.
+
+    Args:
+        name: Of the catalogue.
+        file: A folder or archive that the user has, instead of the network.
+        address: Of a mirror, instead of the card's: the file's, or of a set of several files that
+            of the folder they lie in.
+        progress: Told the share and what is going on.
+
+    Raises:
+        UnknownNameError: There is no such data set.
+        DataError: It cannot be had, or is not what it should be; nothing half-made is left, but
+            for the start of a download, with which the same command goes on.
+    """
+    card = DATASETS[name]
+    if name in NEEDS_NOTHING:
+        message = f"{name} is made on this machine: there is nothing to get"
+        raise DataError(message)
+    home = archives.cache_folder() / "data"
+    there = _there(card, home)
+    if there is not None:
+        return there
+    with _alone(home / ".partial" / name) as workplace:
+        if file is not None:
+            return _from_copy(card, Path(file), home, workplace, progress)
+        return _from_network(card, address, home, workplace, progress)
+
+
+def manifest(card: Card, home: Path) -> Path:
+    """Name the file that says a data set is whole."""
+    return home / f"{card.name}.manifest.json"
+
+
+def _there(card: Card, home: Path) -> Obtained | None:
+    """Give the data set if it was put here before and is still as large as it was."""
+    try:
+        about = json.loads(manifest(card, home).read_text(encoding="utf-8"))
+        path = home / str(about["path"])
+        if all((home / f["file"]).stat().st_size == f["bytes"] for f in about["files"]):
+            return Obtained(path, about["checksum_known"], already=True)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None
+
+
+@contextlib.contextmanager
+def _alone(workplace: Path) -> Iterator[Path]:
+    """Keep a second process from writing the same files.
+
+    Raises:
+        DataError: Another process is at it.
+    """
+    workplace.mkdir(parents=True, exist_ok=True)
+    mark = workplace / "process"
+    if mark.exists() and _runs(mark):
+        message = (
+            f"process {mark.read_text()} is getting the same data set; wait for it, "
+            f"or remove {mark} if there is no such process"
+        )
+        raise DataError(message)
+    mark.write_text(str(os.getpid()), encoding="utf-8")
+    try:
+        yield workplace
+    finally:
+        mark.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the start of a download stays
+            workplace.rmdir()
+            workplace.parent.rmdir()
+
+
+def _runs(mark: Path) -> bool:
+    try:
+        os.kill(int(mark.read_text()), 0)
+    except (ValueError, ProcessLookupError, FileNotFoundError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _from_network(
+    card: Card, address: str | None, home: Path, workplace: Path, progress: Tell
+) -> Obtained:
+    wanted = _downloads(card, address)
+    files = []
+    for number, download in enumerate(wanted):
+        target = workplace / download.file
+
+        def tell(share: float, message: str, done: int = number) -> None:
+            progress((done + share) / len(wanted), message)
+
+        if not target.is_file():
+            part = target.with_name(target.name + ".part")
+            fetch.fetch(download, part, tell)
+            part.replace(target)
+        files.append({"file": download.file, "addresses": list(download.addresses)})
+    top = PurePosixPath(wanted[0].file).parts[0]
+    try:
+        known = _check(card, workplace / top, progress)
+    except DataError:
+        _remove(workplace / top)  # wrong bytes would be wrong again
+        raise
+    if known is False:
+        _remove(workplace / top)
+        message = (
+            f"{' and '.join(a for d in wanted for a in d.addresses)} gave files that are not the "
+            f"published ones of {card.name} (SHA-256 over the files: expected {card.checksum})"
+        )
+        raise DataError(message)
+    return _place(card, workplace / top, home / top, known, files)
+
+
+def _downloads(card: Card, address: str | None) -> Sequence[Download]:
+    """Say what to get; from a mirror under the card's names.
+
+    Raises:
+        DataError: The makers give the data set out to registered people only.
+    """
+    if not card.downloads:
+        message = (
+            f"{card.name} cannot be had without its makers' leave: get it at {card.address}, then "
+            f"longdoc datasets get {card.name} --from FILE"
+        )
+        raise DataError(message)
+    if address is None:
+        return card.downloads
+    if len(card.downloads) == 1:
+        only = card.downloads[0]
+        return [Download(file=only.file, addresses=(address,), sha256=only.sha256)]
+    return [
+        Download(
+            file=d.file,
+            addresses=(f"{address.rstrip('/')}/{d.file.partition('/')[2] or d.file}",),
+            sha256=d.sha256,
+        )
+        for d in card.downloads
+    ]
+
+
+def _from_copy(card: Card, source: Path, home: Path, workplace: Path, progress: Tell) -> Obtained:
+    if not source.exists():
+        message = f"there is no file or folder {source}"
+        raise DataError(message)
+    name = _name(card, source)
+    known = _check(card, source, progress)
+    copy = workplace / name
+    _remove(copy)
+    try:
+        _copy(source, copy)
+        return _place(card, copy, home / name, known, [{"file": name, "copy of": str(source)}])
+    finally:
+        _remove(copy)
+
+
+def _name(card: Card, source: Path) -> str:
+    """Name a copy so that the reader finds it.
+
+    Raises:
+        DataError: It is of no kind that the reader takes.
+    """
+    names = card.layout or tuple({PurePosixPath(d.file).parts[0] for d in card.downloads})
+    if source.is_dir():
+        return names[0]
+    whole = [n for n in names if PurePosixPath(n).suffixes == source.suffixes[-2:]]
+    if whole and PurePosixPath(whole[0]).suffix:
+        return whole[0]
+    ending = next((end for end in archives.ENDINGS if source.name.lower().endswith(end)), "")
+    if ending and card.layout and not PurePosixPath(names[0]).suffix:
+        return names[0] + ending
+    allowed = ", ".join(archives.ENDINGS)
+    message = f"{source}: expected a folder, an archive ({allowed}), or a file as the card names it"
+    raise DataError(message)
+
+
+def _check(card: Card, place: Path, progress: Tell) -> bool | None:
+    """Read every task (of many, four), and say whether the files are the published ones.
+
+    Raises:
+        DataError: The copy is damaged or not whole.
+    """
+    known: bool | None = None
+    for task in list(card.tasks)[:4]:
+        progress(1.0, f"reading {card.name}, {task}")
+        corpus = catalog.load(DataSettings(dataset=card.name, task=task, path=str(place)))
+        if "checksum_known" in corpus.notes and card.checksum:
+            known = bool(corpus.notes["checksum_known"])
+    return known
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file, or the regular files of a folder."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_file():
+        shutil.copyfile(source, target)
+        return
+    for file in source.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            inside = target / file.relative_to(source)
+            inside.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, inside)
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)
+
+
+def _place(
+    card: Card, made: Path, target: Path, known: bool | None, origin: list[dict[str, Any]]
+) -> Obtained:
+    """Move the whole data set to its place, then write the manifest."""
+    home = target.parent
+    _remove(target)
+    made.replace(target)
+    files = [target] if target.is_file() else sorted(f for f in target.rglob("*") if f.is_file())
+    listed = [{"file": f.relative_to(home).as_posix(), "bytes": f.stat().st_size} for f in files]
+    about = {
+        "name": card.name,
+        "path": target.name,
+        "checksum_known": known,
+        "licence": card.licence,
+        "obtained": datetime.now(UTC).isoformat(timespec="seconds"),
+        "longdoc": metadata.version("longdoc"),
+        "origin": origin,
+        "files": listed,
+    }
+    file = manifest(card, home)
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    unfinished.write_text(json.dumps(about, indent=1), encoding="utf-8")
+    unfinished.replace(file)
+    return Obtained(target, known)
