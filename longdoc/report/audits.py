@@ -132,8 +132,14 @@ def _lengths(audit: Audit) -> Part:
     return Part("Lengths", "Which documents stand out?", headers, rows)
 
 
-def markdown(audit: Audit, command: str) -> str:
-    """Write an audit as a section of a Markdown page."""
+def markdown(audit: Audit, command: str, commit: str | None) -> str:
+    """Write an audit as a section of a Markdown page.
+
+    Args:
+        audit: What was found.
+        command: That made it.
+        commit: Of the code, if it is known.
+    """
     lines = [f"## {audit.name}, {audit.task}", "", summary(audit), ""]
     for part in parts(audit):
         lines += [f"### {part.title}: {part.question}", ""]
@@ -141,7 +147,8 @@ def markdown(audit: Audit, command: str) -> str:
         lines.append("|" + "---|" * len(part.headers))
         lines += ["| " + " | ".join(_plain(cell) for cell in row) + " |" for row in part.rows]
         lines.append("")
-    return "\n".join([*lines, f"Made by `{command}`.", ""])
+    at = f" at commit `{commit}`" if commit else ""
+    return "\n".join([*lines, f"Made by `{command}`{at}.", ""])
 
 
 def _plain(cell: Cell) -> str:

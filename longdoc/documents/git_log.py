@@ -1,0 +1,213 @@
+"""``git-log:PATH``: the commits of any git repository as dated texts by author.
+
+For author identification with time profiles: a commit has an author, a text that a person wrote,
+and the local time at which it was written. Names and addresses are replaced, in the labels and in
+the texts.
+"""
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from longdoc.documents.archives import cache_folder
+from longdoc.documents.document import Card, Corpus, Document, make_corpus
+from longdoc.errors import DataError
+from longdoc.settings import chosen, require
+
+CARD = Card(
+    name="git-log:PATH",
+    summary="The commits of the git repository in PATH, by author, with their local times",
+    tasks={"author": "multi-class: who wrote the commit's message"},
+    licence="the repository's own; read in place, never copied",
+    address="any git repository on this machine",
+    reference="git2005",
+    documents={},
+)
+PREFIX = "git-log:"
+NOBODY = "AUTHOR"
+"""Stands in texts for every author's name and address."""
+TRAILER = re.compile(
+    r"^(?:signed-off|co-authored|reviewed|acked|tested|reported|suggested|cc|from|author)"
+    r"[\w-]*\s*:.*$",
+    re.I | re.M,
+)
+ADDRESS = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+FIELDS = ("%H", "%an", "%ae", "%aI", "%at", "%B")
+SAFE = (
+    "-c", "core.fsmonitor=false", "-c", "log.showSignature=false", "-c", "core.pager=cat",
+    "-c", "gpg.program=false", "-c", "core.hooksPath=/dev/null", "-c", "protocol.allow=never",
+)  # fmt: skip
+"""A repository's own configuration can name programs; none of them runs."""
+SHORTEST_NAME = 3
+WORD = r"\w[\w.+-]*\w"
+CHUNK = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class GitSettings:
+    """How commits become documents."""
+
+    names: bool = chosen(False, "who wrote what is personal data; what is not needed is not kept")
+    """Whether labels are the authors' names; else salted hashes of their addresses. The salt is
+    made once, at random, and stays in the cache."""
+    fewest: int = chosen(
+        20, "14 to learn from, 2 to choose by, 4 to score, as the shares of a split go",
+        unit="commits",
+    )  # fmt: skip
+    """Authors of fewer commits are left out."""
+    words: int = chosen(5, "below that a message says what was done, not who did it", unit="words")
+    """Shorter messages are left out."""
+
+    def __post_init__(self) -> None:
+        require(self.fewest >= 1, "data.git.fewest", "at least 1", self.fewest)
+        require(self.words >= 1, "data.git.words", "at least 1", self.words)
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One commit as git prints it."""
+
+    id: str
+    name: str
+    address: str
+    date: str
+    seconds: int
+    message: str
+
+
+def load(path: str, settings: GitSettings) -> Corpus:
+    """Read the commits of all authors with enough of them; merges are left out.
+
+    Documents have the author's local time with its zone in ``about["date"]``, so that a time
+    profile can be made; they are in order of time, without splits.
+
+    Args:
+        path: Of the repository.
+        settings: What is left out, and whether names are shown.
+
+    Raises:
+        DataError: There is no repository, git is not installed, or fewer than two authors remain.
+    """
+    commits = list(_commits(path))
+    salt = b"" if settings.names else _salt()
+    names = {c.address: _label(c, salt, settings.names) for c in commits}
+    hidden = _names_of(commits)
+    written = []
+    for commit in sorted(commits, key=lambda c: (c.seconds, c.id)):
+        text = TRAILER.sub("", commit.message)
+        if not settings.names:
+            text = anonymous(text, *hidden)
+        if len(text.split()) >= settings.words:
+            paragraphs = tuple(line for line in text.splitlines() if line.strip())
+            label = names[commit.address]
+            written.append(Document(commit.id, paragraphs, (label,), about={"date": commit.date}))
+    counts = Counter(document.labels[0] for document in written)
+    kept = [d for d in written if counts[d.labels[0]] >= settings.fewest]
+    notes = {
+        "commits": len(commits),
+        "commits_kept": len(kept),
+        "authors": len(counts),
+        "names_shown": settings.names,
+    }
+    if len({d.labels[0] for d in kept}) < 2:
+        enough = sum(1 for n in counts.values() if n >= settings.fewest)
+        message = (
+            f"{path}: {enough} of {len(counts)} authors have at least {settings.fewest} commits of "
+            f"at least {settings.words} words; two are needed (data.git.fewest, data.git.words)"
+        )
+        raise DataError(message)
+    return make_corpus(PREFIX + path, "author", "multi-class", {"train": kept}, notes=notes)
+
+
+def _commits(path: str) -> Iterator[Commit]:
+    """Ask git for every commit but merges; nothing of the repository is run."""
+    if not Path(path).is_dir():
+        message = f"there is no folder {path or '(empty)'}; {PREFIX} is followed by a repository"
+        raise DataError(message)
+    command = ["git", *SAFE, "-C", path, "--no-pager", "log", "--all", "--no-merges", "-z",
+               "--no-show-signature", "--no-ext-diff", "--no-textconv", "--no-mailmap",
+               "--encoding=UTF-8", "--format=" + "%x1f".join(FIELDS)]  # fmt: skip
+    environment = {**os.environ, "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0",
+                   "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}  # fmt: skip
+    with tempfile.TemporaryFile() as complaints:
+        try:
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=complaints, env=environment
+            )
+        except FileNotFoundError as error:
+            message = "git is not installed, and git-log needs it"
+            raise DataError(message) from error
+        with process:
+            for entry in _entries(process.stdout):
+                fields = entry.decode("utf-8", "replace").strip("\n").split("\x1f", len(FIELDS) - 1)
+                if len(fields) == len(FIELDS):
+                    key, name, address, date, seconds, message = fields
+                    yield Commit(key, name, address.lower(), date, int(seconds or 0), message)
+        if process.returncode:
+            complaints.seek(0)
+            said = complaints.read(10_000).decode("utf-8", "replace").strip().splitlines()
+            complaint = f"{path}: {said[0] if said else 'git log failed'}"
+            raise DataError(complaint)
+
+
+def _entries(stream: IO[bytes] | None) -> Iterator[bytes]:
+    """Cut what git prints at its zeros, without holding all of it."""
+    rest = b""
+    while stream is not None and (chunk := stream.read(CHUNK)):
+        *whole, rest = (rest + chunk).split(b"\0")
+        yield from whole
+    if rest:
+        yield rest
+
+
+def _label(commit: Commit, salt: bytes, shown: bool) -> str:
+    if shown:
+        return f"{commit.name} <{commit.address}>"
+    digest = hmac.new(salt, commit.address.encode(), hashlib.sha256).hexdigest()
+    return f"author-{digest[:12]}"
+
+
+def _salt() -> bytes:
+    """Give this machine's salt; without it, hashes of known addresses could be looked up."""
+    file = cache_folder() / "git-log-salt"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return file.read_bytes()
+    with os.fdopen(descriptor, "wb") as stream:
+        salt = secrets.token_bytes(32)
+        stream.write(salt)
+    return salt
+
+
+def _names_of(commits: Sequence[Commit]) -> tuple[frozenset[str], frozenset[str]]:
+    """Give the words of all authors' names as written, and the parts before @ in lower case."""
+    words = {word for commit in commits for word in re.findall(WORD, commit.name)}
+    handles = {commit.address.partition("@")[0] for commit in commits}
+    return (
+        frozenset(word for word in words if len(word) >= SHORTEST_NAME),
+        frozenset(handle for handle in handles if len(handle) >= SHORTEST_NAME),
+    )
+
+
+def anonymous(text: str, words: Collection[str], handles: Collection[str]) -> str:
+    """Replace addresses, words of names, and handles, whoever's they are.
+
+    Example:
+        >>> anonymous("As Ann (ann-b) said, ask ann@b.org", {"Ann"}, {"ann-b"})
+        'As AUTHOR (AUTHOR) said, ask AUTHOR'
+    """
+    text = ADDRESS.sub(NOBODY, text)
+    return re.sub(
+        WORD, lambda m: NOBODY if m[0] in words or m[0].lower() in handles else m[0], text
+    )

@@ -1,0 +1,135 @@
+"""Commits of a real repository, made here, as dated texts by author."""
+
+import os
+import subprocess
+
+import pytest
+
+from longdoc.documents import catalog, git_log
+from longdoc.documents.catalog import DataSettings
+from longdoc.documents.git_log import GitSettings
+from longdoc.errors import DataError, SettingsError
+from tests.conftest import run_command
+
+ANN = ("Ann Example", "ann.e@example.org", "+0200")
+BOB = ("Bob Sample", "bob@sample.net", "-0500")
+
+
+def git(folder, *arguments, **environment):
+    subprocess.run(
+        ["git", "-c", "commit.gpgsign=false", "-C", str(folder), *arguments],
+        check=True, capture_output=True, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def commit(folder, author, number, message):
+    name, address, zone = author
+    date = f"2024-03-{number % 28 + 1:02}T{number % 24:02}:30:00{zone}"
+    names = {
+        f"GIT_{role}_{field}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for field, value in (("NAME", name), ("EMAIL", address), ("DATE", date))
+    }
+    git(folder, "commit", "--allow-empty", "-m", message, **names)
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    monkeypatch.setenv("LONGDOC_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    git(folder, "init", "-q")
+    for number in range(12):
+        commit(
+            folder,
+            ANN,
+            number,
+            f"Mend the {number} th thing that Bob asked for\n\nSigned-off-by: Ann Example <ann.e@example.org>",
+        )
+        commit(folder, BOB, number, f"added number {number} as ann.e wanted, see bob@sample.net")
+    commit(folder, BOB, 1, "short one")
+    commit(folder, ("Cy Rare", "cy@x.org", "+0000"), 2, "the only commit of this author here")
+    return folder
+
+
+def load(folder, **settings):
+    git_settings = GitSettings(**{"fewest": 5, **settings})
+    return catalog.load(DataSettings(dataset=f"git-log:{folder}", git=git_settings))
+
+
+def test_commits_are_texts_by_author_with_local_times(repository):
+    corpus = load(repository)
+    assert (corpus.kind, corpus.task) == ("multi-class", "author")
+    documents = corpus.splits["train"]
+    assert len(documents) == 24
+    assert len(corpus.labels) == 2
+    assert documents[0].about["date"] == "2024-03-01T00:30:00+02:00"
+    assert corpus.notes == {
+        "commits": 26, "commits_kept": 24, "authors": 3, "names_shown": False,
+    }  # fmt: skip
+
+
+def test_names_and_addresses_stand_neither_in_labels_nor_in_texts(repository):
+    corpus = load(repository)
+    everything = " ".join(d.text for d in corpus.splits["train"]) + " ".join(corpus.labels)
+    for word in ("Ann", "Bob", "Example", "ann.e", "@", "Signed"):
+        assert word not in everything
+    assert "that AUTHOR asked for" in everything
+    assert all(label.startswith("author-") for label in corpus.labels)
+
+
+def test_hashes_are_those_of_this_machine_alone(repository, tmp_path, monkeypatch):
+    first = load(repository).labels
+    assert load(repository).labels == first
+    salt = tmp_path / "cache" / "git-log-salt"
+    assert salt.stat().st_mode & 0o077 == 0
+    monkeypatch.setenv("LONGDOC_CACHE", str(tmp_path / "other"))
+    assert not set(load(repository).labels) & set(first)
+
+
+def test_names_are_shown_when_asked_for(repository):
+    corpus = load(repository, names=True)
+    assert set(corpus.labels) == {
+        "Ann Example <ann.e@example.org>", "Bob Sample <bob@sample.net>",
+    }  # fmt: skip
+    assert any("Bob asked" in d.text for d in corpus.splits["train"])
+    assert not any("Signed-off" in d.text for d in corpus.splits["train"])
+
+
+def test_a_repository_cannot_run_programs(repository, tmp_path):
+    trap = tmp_path / "trap"
+    for key in ("core.fsmonitor", "core.pager", "gpg.program", "core.sshCommand"):
+        git(repository, "config", key, f"touch {trap}; false")
+    git(repository, "config", "log.showSignature", "true")
+    git(repository, "config", "pager.log", f"touch {trap}")
+    assert len(load(repository).splits["train"]) == 24
+    assert not trap.exists()
+
+
+def test_too_few_authors_say_what_to_change(repository):
+    with pytest.raises(DataError, match=r"2 of 3 authors|0 of 3 authors .*data\.git\.fewest"):
+        load(repository, fewest=100)
+    with pytest.raises(SettingsError, match=r"data\.git\.fewest must be at least 1"):
+        GitSettings(fewest=0)
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_what_is_no_repository_gives_one_sentence(tmp_path, made, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    folder = tmp_path / "empty"
+    if made:
+        folder.mkdir()
+    with pytest.raises(DataError, match="not a git repository" if made else "there is no folder"):
+        load(folder)
+
+
+def test_entries_are_whole_wherever_a_chunk_ends(repository, monkeypatch):
+    first = load(repository)
+    monkeypatch.setattr(git_log, "CHUNK", 13)
+    assert load(repository).digest() == first.digest()
+
+
+def test_it_is_a_data_set_for_every_command(repository):
+    done = run_command("datasets", "labels", f"git-log:{repository}", "--format", "csv")
+    assert done.returncode == 1
+    assert "data.git.fewest" in done.stderr
