@@ -78,4 +78,5 @@ def _document(file: Path, number: int, line: str) -> Document:
         message = f"{file}, line {number}: expected an object with {', '.join(fields)}"
         raise DataError(message)
     identifier = f"{record['date']}-{record['id']}"
-    return Document(identifier, (str(record["text"]),), (str(record["author"]),))
+    about = {"date": str(record["date"])}
+    return Document(identifier, (str(record["text"]),), (str(record["author"]),), about=about)

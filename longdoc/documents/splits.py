@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
 from numpy.typing import NDArray
 
 from longdoc.documents.document import Corpus, Document, by_frequency, make_corpus
@@ -69,6 +68,8 @@ def _by_chance(documents: int, share: float, seed: int) -> tuple[list[int], list
 
 
 def _shuffle(marks: NDArray[np.int64], share: float, seed: int) -> tuple[list[int], list[int]]:
+    from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit  # 100 MB of memory
+
     wanted = _wanted(len(marks), share)
     splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=share, random_state=seed)
     first, second = next(splitter.split(np.zeros(len(marks)), marks))

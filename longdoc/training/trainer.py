@@ -31,6 +31,7 @@ from longdoc.documents.document import Kind
 from longdoc.errors import RunError
 from longdoc.imbalance.answer import Answer, work_out
 from longdoc.imbalance.settings import ImbalanceSettings
+from longdoc.kernels.allocator import give_back_excess
 from longdoc.metrics import classification, thresholds
 from longdoc.predictions import decide
 from longdoc.tokens.batches import Collate, EpochBatches, Read, Windows, taken, token_counts
@@ -130,6 +131,7 @@ class _Watch(TrainerCallback):
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
+        give_back_excess()  # batches of unlike lengths leave holes; they would add up to gigabytes
         # Not at an epoch's end: there the checkpoint must hold the evaluation, and comes by itself.
         ends = state.global_step % (len(self.batches) // self.batches.accumulation) == 0
         if time.monotonic() - self.saved > self.seconds and not ends:

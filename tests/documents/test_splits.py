@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -82,3 +84,38 @@ def test_lengths_count_documents_and_tokens_that_fit():
     assert found.fitting[512] == (1 / 3, (100 + 512 + 512) / 5700)
     assert found.quantiles[0.5] == 600
     assert lengths(np.array([3])).quantiles[1.0] == 3
+
+
+def test_documents_without_labels_are_parted_by_chance_and_repeatedly():
+    bare = [Document(str(n), ("text",), ()) for n in range(50)]
+    first, second = (splits.part_off(bare, 0.2, 3) for _ in range(2))
+    assert first == second
+    assert [len(part) for part in first] == [40, 10]
+    assert splits.part_off(bare, 0.2, 4) != first
+
+
+def test_a_matrix_of_labels_too_large_to_hold_is_not_made(monkeypatch):
+    many = [Document(str(n), ("text",), (f"l{n % 9}",)) for n in range(90)]
+    in_proportion = splits.part_off(many, 0.2, 0)
+    monkeypatch.setattr(splits, "MOST_MARKS", 90 * 8)
+    monkeypatch.setattr(splits, "_marks", None)  # would raise if it were called
+    by_chance = splits.part_off(many, 0.2, 0)
+    assert [len(part) for part in by_chance] == [72, 18]
+    assert by_chance != in_proportion
+
+
+def test_no_label_frequent_enough_gives_one_sentence():
+    corpus = made_corpus()
+    with pytest.raises(DataError, match="no label has 1000 training documents"):
+        splits.without_rare(corpus, 1000)
+
+
+def test_names_of_labels_stay_when_documents_are_drawn():
+    corpus = dataclasses.replace(made_corpus(), label_names={"river": "the river"})
+    untested = dataclasses.replace(corpus, splits={**corpus.splits, "test": ()})
+    for changed in (
+        splits.subset(corpus, {"train": 10}, 0),
+        splits.without_rare(corpus, 2),
+        splits.complete(untested, 0.1, 0.2, 0),
+    ):  # fmt: skip
+        assert changed.label_names == {"river": "the river"}
