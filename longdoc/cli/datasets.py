@@ -26,12 +26,32 @@ from longdoc.sources import lookup
 
 app = cyclopts.App(name="datasets")
 Name = Annotated[str, Parameter(help="A catalogue name, or the path of own documents")]
-TextField = Annotated[str | None, Parameter(help="Own documents: the text column")]
-LabelFields = Annotated[
-    tuple[str, ...] | None, Parameter(help="Own documents: the label columns", negative=())
-]
-Separator = Annotated[str | None, Parameter(help="Own documents: what parts labels in a field")]
-Task = Annotated[str | None, Parameter(help="One of the data set's tasks; the first without")]
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Which:
+    """Which documents of a data set, and where they stand."""
+
+    task: Annotated[
+        str | None, Parameter(help="One of the data set's tasks; the first without")
+    ] = None
+    path: Annotated[str | None, Parameter(help="Where its folder, archive or file lies")] = None
+    text_field: Annotated[str | None, Parameter(help="Own documents: the text column")] = None
+    label_fields: Annotated[
+        tuple[str, ...] | None, Parameter(help="Own documents: the label columns", negative=())
+    ] = None
+    label_separator: Annotated[
+        str | None, Parameter(help="Own documents: what parts labels in a field")
+    ] = None
+
+    def load(self, name: str, leaks: Handling = "mask") -> Corpus:
+        """Load the documents."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return catalog.load(DataSettings(dataset=name, leaks=leaks, **values))
+
+
+ALL = Which()
 
 
 @app.default
@@ -73,26 +93,6 @@ def show(name: Name) -> None:
         print(f"  layout    a folder, zip or tar named {' or '.join(card.layout)}")
 
 
-def _load(
-    name: str,
-    task: str | None,
-    text_field: str | None,
-    label_fields: tuple[str, ...] | None,
-    label_separator: str | None,
-    leaks: Handling = "mask",
-) -> Corpus:
-    return catalog.load(
-        DataSettings(
-            dataset=name,
-            task=task,
-            text_field=text_field,
-            label_fields=label_fields,
-            label_separator=label_separator,
-            leaks=leaks,
-        )
-    )
-
-
 def _sizes(card: Card, task: str) -> str:
     return ", ".join(f"{split} {card.documents[task][split] or 'none'}" for split in SPLITS)
 
@@ -101,10 +101,7 @@ def _sizes(card: Card, task: str) -> str:
 def labels(
     name: Name,
     *,
-    task: Task = None,
-    text_field: TextField = None,
-    label_fields: LabelFields = None,
-    label_separator: Separator = None,
+    which: Which = ALL,
     format: Annotated[Literal["table", "csv", "json"], Parameter(help="How to print")] = "table",
 ) -> None:
     """Show how often each label occurs in each split, most frequent first, and how imbalanced.
@@ -115,7 +112,7 @@ def labels(
 
     Example: longdoc datasets labels echr-acl2019 --task violated-articles
     """
-    corpus = _load(name, task, text_field, label_fields, label_separator)
+    corpus = which.load(name)
     measured = measure(corpus.truth(corpus.splits["train"]))
     if format == "json":
         values: Any = statistics.label_distribution(corpus)
@@ -185,10 +182,7 @@ def _label_table(corpus: Corpus, measured: Imbalance) -> None:
 def lengths(
     name: Name,
     *,
-    task: Task = None,
-    text_field: TextField = None,
-    label_fields: LabelFields = None,
-    label_separator: Separator = None,
+    which: Which = ALL,
     tokenizer: Annotated[
         str, Parameter(help="A backbone's name, a local folder or hub name, or words")
     ] = "words",
@@ -202,7 +196,7 @@ def lengths(
     """
     from longdoc.backbones import counting  # models load slowly; the other verbs do without
 
-    corpus = _load(name, task, text_field, label_fields, label_separator)
+    corpus = which.load(name)
     counter = counting.counter(tokenizer)
     found = {
         split: statistics.lengths(statistics.count_tokens((d.text for d in part), counter))
@@ -252,10 +246,7 @@ def get(
 def audit(
     name: Name,
     *,
-    task: Task = None,
-    text_field: TextField = None,
-    label_fields: LabelFields = None,
-    label_separator: Separator = None,
+    which: Which = ALL,
     output: Annotated[
         Path | None, Parameter(help="Folder for audit.json and the page audit.html")
     ] = None,
@@ -272,7 +263,7 @@ def audit(
 
     with progress.shown() as tell:
         tell(0.0, "reading documents")
-        corpus = _load(name, task, text_field, label_fields, label_separator, "keep")
+        corpus = which.load(name, "keep")
         found = auditing.audit(corpus, tell)
     command = shlex.join(["longdoc", *sys.argv[1:]])
     values = json.dumps(dataclasses.asdict(found), ensure_ascii=False, indent=1)

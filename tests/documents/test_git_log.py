@@ -53,7 +53,7 @@ def repository(tmp_path, monkeypatch):
 
 
 def load(folder, **settings):
-    git_settings = GitSettings(**{"fewest": 5, **settings})
+    git_settings = GitSettings(**{"fewest": 5, "words": 5, **settings})
     return catalog.load(DataSettings(dataset=f"git-log:{folder}", git=git_settings))
 
 
@@ -129,7 +129,15 @@ def test_entries_are_whole_wherever_a_chunk_ends(repository, monkeypatch):
     assert load(repository).digest() == first.digest()
 
 
+def test_every_author_and_message_stays_by_default(repository):
+    corpus = catalog.load(DataSettings(dataset=f"git-log:{repository}"))
+    assert len(corpus.splits["train"]) == 26
+    assert len(corpus.labels) == 3
+
+
 def test_it_is_a_data_set_for_every_command(repository):
     done = run_command("datasets", "labels", f"git-log:{repository}", "--format", "csv")
-    assert done.returncode == 1
-    assert "data.git.fewest" in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("author-") == 3
+    corpus = catalog.prepare(DataSettings(dataset=f"git-log:{repository}"))
+    assert all(corpus.splits.values())
