@@ -40,13 +40,9 @@ def summary(audit: Audit) -> str:
     ] or ["There is one split only, so nothing can stand on both sides."]
     if audit.exact.different_labels:
         said.append(f"{audit.exact.different_labels} texts stand with different labels.")
-    leaking = dict.fromkeys(SPLITS, 0)
-    for finding in audit.leaks.values():
-        for split, n in finding.documents.items():
-            leaking[split] += n
-    if any(leaking.values()):
-        counted = ", ".join(f"{split} {n}" for split, n in leaking.items())
-        said.append(f"Sentences that state an outcome or an allegation: {counted}.")
+    for name, finding in audit.leaks.items():
+        if finding.documents:
+            said.append(f"Documents with a sentence of {name}: {_listed(finding.documents)}.")
     unlabelled = sum(audit.unlabelled.documents.values())
     said.append(f"{unlabelled} of {sum(audit.documents.values())} documents have no label.")
     return " ".join(said)
