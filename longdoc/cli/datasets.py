@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import Parameter
-from rich.markup import escape
 from rich.table import Table
 
 from longdoc.cli import progress
@@ -22,6 +21,7 @@ from longdoc.documents.catalog import DATASETS, DataSettings
 from longdoc.documents.document import SPLITS, Card, Corpus
 from longdoc.documents.imbalance import Imbalance, measure
 from longdoc.documents.leaks import Handling
+from longdoc.errors import DataError
 from longdoc.sources import lookup
 
 app = cyclopts.App(name="datasets")
@@ -165,8 +165,8 @@ def _label_table(corpus: Corpus, measured: Imbalance) -> None:
             )
         ratio = ratios.get(label, math.nan)
         if corpus.label_names:
-            cells.insert(0, escape(corpus.label_names.get(label, "")))
-        table.add_row(escape(label), *cells, "–" if math.isnan(ratio) else f"{ratio:.1f}")
+            cells.insert(0, printable(corpus.label_names.get(label, "")))
+        table.add_row(printable(label), *cells, "–" if math.isnan(ratio) else f"{ratio:.1f}")
     table.add_section()
     means = [f"{statistics.labels_per_document(corpus, split):.2f}" for split in SPLITS]
     blank = [""] if corpus.label_names else []
@@ -265,6 +265,9 @@ def audit(
         tell(0.0, "reading documents")
         corpus = which.load(name, "keep")
         found = auditing.audit(corpus, tell)
+    if output is not None and output.exists() and not output.is_dir():
+        message = f"--output {output} is a file; a folder is needed"
+        raise DataError(message)
     command = shlex.join(["longdoc", *sys.argv[1:]])
     values = json.dumps(dataclasses.asdict(found), ensure_ascii=False, indent=1)
     if output is not None:
@@ -287,9 +290,19 @@ def _audit_tables(summary: str, parts: Sequence[Any]) -> None:
         for header in part.headers:
             table.add_column(header, justify="left")
         for row in part.rows:
-            table.add_row(*("–" if cell is None else escape(str(cell)) for cell in row))
+            table.add_row(*("–" if cell is None else printable(str(cell)) for cell in row))
         console().print(table)
     print(summary)
+
+
+def printable(text: str) -> str:
+    r"""Replace what would command a terminal instead of being shown.
+
+    Example:
+        >>> printable("a\x1b[31mb")
+        'a�[31mb'
+    """
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 
 def _plain(value: statistics.Lengths) -> dict[str, object]:

@@ -1,7 +1,8 @@
 """A data set in its official layout: a folder, a zip or a tar, read the same way, safely.
 
-Archives are hostile until checked: links and paths that leave the archive are refused, no member
-larger than ``LARGEST_MEMBER`` is read, and no more than ``MOST_BYTES`` in all. Nothing is ever
+Archives are hostile until checked: paths that leave the archive are refused, links are passed over,
+no member larger than ``LARGEST_MEMBER`` is read, and no more than ``MOST_BYTES`` in all, whatever
+the archive says of its sizes. Nothing is ever
 unpacked to the disk. An archive that lies in a folder or in another archive is looked into too.
 """
 
@@ -33,7 +34,15 @@ DAMAGE = (
     lzma.LZMAError,
     zlib.error,
     RuntimeError,
+    ValueError,
 )
+PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Of a zip; only these are unpacked by Python piece by piece, however much there is."""
+LONGEST_HEADER = 2**20
+ORDINARY = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE,
+            tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.CONTTYPE)  # fmt: skip
+"""Kinds of tar members that are no header of the next one."""
+CHUNK = 2**20
 
 
 def search_folders() -> list[Path]:
@@ -102,6 +111,17 @@ def _of_macos(name: str) -> bool:
     return pure.name.startswith("._") or "__MACOSX" in pure.parts
 
 
+class _BoundedTarInfo(tarfile.TarInfo):
+    """A member whose own header is of a size that an honest one has."""
+
+    def _proc_member(self, tarfile: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type not in ORDINARY and not 0 <= self.size <= LONGEST_HEADER:
+            message = f"{self.name!r} has a header of {self.size} bytes; at most {LONGEST_HEADER}"
+            raise DataError(message)
+        found: Any = super()._proc_member(tarfile)  # type: ignore[misc]
+        return found
+
+
 class _Reading:
     """One pass over a place, with what has been read so far."""
 
@@ -150,16 +170,27 @@ class _Reading:
 
     def from_zip(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         self.count(info.filename, info.file_size)
-        return archive.read(info)
+        if info.compress_type not in PACKINGS:
+            message = f"{self.path}: {info.filename} is not stored or deflated"
+            raise DataError(message)
+        found = bytearray()
+        with archive.open(info) as stream:
+            while chunk := stream.read(CHUNK):
+                found += chunk
+                self.count(info.filename, len(found), passed=0)
+        return bytes(found)
 
     def tar(self, source: Path | io.BytesIO) -> Iterator[tuple[str, Callable[[], bytes]]]:
         inside = source if isinstance(source, io.BytesIO) else None
         if inside is not None:
             inside.seek(0)
         name = source if isinstance(source, Path) else None
-        with tarfile.open(name, fileobj=inside) as archive:
+        with tarfile.open(name, fileobj=inside, tarinfo=_BoundedTarInfo) as archive:
             for info in archive:
                 self.check(info.name)
+                if info.size < 0 or info.issparse():
+                    message = f"{self.path}: {info.name} is sparse, or has a size below 0"
+                    raise DataError(message)
                 self.count(info.name, 0, passed=info.size)  # what is skipped is unpacked, too
                 if info.isfile():
                     yield info.name, functools.partial(self.from_tar, archive, info)
@@ -199,6 +230,8 @@ class _Reading:
 
 def checksum(files: Iterable[tuple[str, bytes]]) -> str:
     """Give a SHA-256 of files by their own names and contents, whatever they were packed in.
+
+    The folders they lie in are no part of it.
 
     Example:
         >>> checksum([("b", b"2"), ("x/a", b"1")]) == checksum([("a", b"1"), ("y/b", b"2")])

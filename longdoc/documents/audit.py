@@ -179,7 +179,9 @@ def _dates(corpus: Corpus) -> dict[str, tuple[str, str]]:
 
 
 def _body(document: Document) -> str:
-    return " ".join(" ".join(document.paragraphs[document.heading :]).split())
+    """Give the words without the heading; of a document that has nothing else, with it."""
+    body = " ".join(" ".join(document.paragraphs[document.heading :]).split())
+    return body or " ".join(document.text.split())
 
 
 def _exact(placed: Sequence[Placed]) -> list[list[int]]:
@@ -240,31 +242,31 @@ def _named(corpus: Corpus) -> dict[str, Any]:
         label: tuple(re.findall(r"\w+", corpus.label_names.get(label, label).lower()))
         for label in corpus.labels
     }
-    sought = {
-        words: label
-        for label, words in names.items()
-        if len(words) <= LONGEST_NAME and sum(map(len, words)) >= SHORTEST_NAME
-    }
+    sought: dict[tuple[str, ...], list[str]] = {}
+    for label, name in names.items():
+        if len(name) <= LONGEST_NAME and sum(map(len, name)) >= SHORTEST_NAME:
+            sought.setdefault(name, []).append(label)
+    labels = {label for same in sought.values() for label in same}
     train = corpus.splits["train"]
     sample = train[:: max(1, -(-len(train) // NAMING_DOCUMENTS))] if sought else ()
     hits, misses, borne = Counter[str](), Counter[str](), Counter[str]()
     for document in sample:
         words = re.findall(r"\w+", document.text.lower())
-        seen = {
-            sought[run]
+        runs = {
+            run
             for width in range(1, LONGEST_NAME + 1)
-            for run in set(zip(*(words[i:] for i in range(width)), strict=False))
-            if run in sought
+            for run in zip(*(words[i:] for i in range(width)), strict=False)
         }
-        own = {label for label in document.labels if names.get(label) in sought}
+        seen = {label for run in runs & sought.keys() for label in sought[run]}
+        own = labels & set(document.labels)
         borne.update(own)
         hits.update(own & seen)
         misses.update(seen - own)
-    others = len(sample) * len(sought) - borne.total()
+    others = len(sample) * len(labels) - borne.total()
     telling = sorted(hits, key=lambda label: (-hits[label], label))[:EXAMPLES]
     return {
         "documents": len(sample),
-        "labels": len(sought),
+        "labels": len(labels),
         "own": hits.total() / borne.total() if borne else None,
         "others": misses.total() / others if others else None,
         "examples": {

@@ -175,7 +175,9 @@ def _module_pairs(path: Path, inside: Path, names: bool) -> Iterator[Pair]:
         low_level = disassembly(own, names)
         if SHORTEST <= low_level.count("\n") + 1 <= LONGEST:
             identifier = f"{inside.as_posix()}:{own.co_qualname}:{node.lineno}"
-            yield Pair(identifier, module, _source(text, node), low_level)
+            source = _source(text, node)
+            if source:
+                yield Pair(identifier, module, source, low_level)
 
 
 def _code_objects(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -187,7 +189,7 @@ def _code_objects(code: types.CodeType) -> Iterator[types.CodeType]:
 
 def _source(text: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     """Give a function's lines without decorators and documentation."""
-    lines = text.splitlines()
+    lines = text.split("\n")  # as the syntax tree counts them
     start, end = node.lineno - 1, node.end_lineno or node.lineno
     kept = lines[start:end]
     first = node.body[0]

@@ -81,9 +81,10 @@ class DataSettings:
         None, "5 for python-imports: below that nothing can be learnt; else every label is kept"
     )
     """Multi-label: labels with fewer training documents are left out; documents stay."""
-    leaks: Handling = chosen("mask", "a score must not live on sentences that state the outcome")
-    """echr-acl2019: whether sentences that state the outcome are masked, dropped or kept; the
-    record of a run says how many documents have them."""
+    leaks: Handling = chosen("mask", "a score must not live on sentences that tell the outcome")
+    """echr-acl2019: whether sentences with "there has been a (or no) violation of Article" or
+    "alleged violation of Article" are masked, dropped or kept; a run records how many documents
+    have them."""
     silver: bool = chosen(False, "what a reader of a new case has: all its facts")
     """ecthr-cases: keep only the paragraphs that the court's reasoning refers to."""
     mask_label_names: bool = chosen(True, "a module's own name would give the answer away")
@@ -104,7 +105,8 @@ class DataSettings:
         for name in ("validation_share", "test_share"):
             value = getattr(self, name)
             require(0 < value < 1, f"data.{name}", "between 0 and 1", value)
-        require(self.split_seed >= 0, "data.split_seed", "0 or more", self.split_seed)
+        seed = self.split_seed
+        require(0 <= seed < 2**32, "data.split_seed", "0 or more, and below 2**32", seed)
         for split in SPLITS:
             size = getattr(self, f"{split}_documents")
             require(size is None or size > 0, f"data.{split}_documents", "above 0", size)

@@ -71,6 +71,7 @@ class Card:
         checksum: SHA-256 over the official files, whatever they were packed in; empty where the
             text depends on the machine.
         reference: Key of ``references.bib``.
+        single: Stem under which a user's copy is kept, where the data set is one JSON file.
         downloads: Files to get; empty where the makers give them out to registered people only.
         terms: What the licence forbids, as a sentence; empty where it forbids nothing.
     """
@@ -84,6 +85,7 @@ class Card:
     documents: Mapping[str, Mapping[str, int]]
     checksum: str = ""
     layout: tuple[str, ...] = ()
+    single: str = ""
     downloads: tuple[Download, ...] = ()
     terms: str = ""
 

@@ -89,7 +89,7 @@ def _record(name: str, content: bytes) -> Record:
         "file": (name,),
         "violated": _articles(name, values, "VIOLATED_ARTICLES"),
         "not violated": _articles(name, values, "NON_VIOLATED_ARTICLES"),
-        "leaks": tuple(leaks.found("\n".join(paragraphs)).elements()),
+        "leaks": tuple(kind for text in paragraphs for kind in leaks.found(text).elements()),
         **{field: (str(values.get(key) or ""),) for key, field in SINGLE.items()},
     }
     return Record(FOLDERS[pure.parts[-2]], identifier, paragraphs, fields)

@@ -6,6 +6,7 @@ when it is whole, and what has arrived is not fetched again.
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,11 @@ PATIENCE = (10.0, 60.0)
 LARGEST = 16 * 2**30
 """Bytes that a file may have at most."""
 CHUNK = 2**18
+ADDRESS_ERRORS = (
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.InvalidURL,
+    requests.exceptions.MissingSchema,
+)
 BUSY = (408, 425, 429, 500, 502, 503, 504)
 Tell = Callable[[float, str], None]
 
@@ -52,9 +58,7 @@ def fetch(download: Download, part: Path, progress: Tell) -> str:
     """
     reasons = []
     for address in download.addresses:
-        if urlsplit(address).scheme not in ("http", "https"):
-            message = f"{address} is no address of the web; allowed: http:// and https://"
-            raise DataError(message)
+        _check_address(address)
         try:
             _whole(address, part, progress)
         except DataError as error:
@@ -72,6 +76,22 @@ def fetch(download: Download, part: Path, progress: Tell) -> str:
     raise DataError("; ".join(reasons))
 
 
+def _check_address(address: str) -> None:
+    """Refuse what cannot be asked for.
+
+    Raises:
+        DataError: It is no address of the web.
+    """
+    try:
+        parts = urlsplit(address)
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits:
+        message = f"{address} is no address of the web; allowed: http:// and https://"
+        raise DataError(message)
+
+
 def sha256(file: Path) -> str:
     """Give the SHA-256 of a file of any size."""
     with file.open("rb") as stream:
@@ -81,17 +101,17 @@ def sha256(file: Path) -> str:
 def _whole(address: str, part: Path, progress: Tell) -> None:
     """Ask again and again, as long as something new arrives."""
     part.parent.mkdir(parents=True, exist_ok=True)
-    vain, reason = 0, ""
+    vain, reason, most = 0, "", _size(part)
     while vain < ATTEMPTS:
         if vain:
             time.sleep(PAUSE * 2 ** (vain - 1))
-        before = _size(part)
         try:
             _ask(address, part, progress)
             return
         except _BrokenOffError as error:
             reason = str(error)
-        vain = 0 if _size(part) > before else vain + 1
+        vain = 0 if _size(part) > most else vain + 1
+        most = max(most, _size(part))
     message = f"{address} broke off after {_size(part)} bytes: {reason}; the same command goes on"
     raise DataError(message)
 
@@ -111,7 +131,7 @@ def _ask(address: str, part: Path, progress: Tell) -> None:
     try:
         with requests.get(address, headers=headers, stream=True, timeout=PATIENCE) as answer:
             _take(address, answer, part, have, progress)
-    except (requests.TooManyRedirects, requests.exceptions.InvalidSchema) as error:
+    except (requests.TooManyRedirects, *ADDRESS_ERRORS) as error:
         message = f"{address} cannot be followed: {error}"
         raise DataError(message) from error
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
@@ -123,7 +143,7 @@ def _take(address: str, answer: requests.Response, part: Path, have: int, progre
         message = f"status {answer.status_code}"
         raise _BrokenOffError(message)
     if answer.status_code == 416:  # asked for what is not there: the copy there has changed
-        part.unlink()
+        part.unlink(missing_ok=True)
         message = "the part that is here is not of that file"
         raise _BrokenOffError(message)
     if answer.status_code not in (200, 206):
@@ -132,12 +152,12 @@ def _take(address: str, answer: requests.Response, part: Path, have: int, progre
     if answer.headers.get("Content-Encoding", "identity") != "identity":
         message = f"{address} sends the file packed in {answer.headers['Content-Encoding']}"
         raise DataError(message)
-    start = _start(answer) if answer.status_code == 206 else 0
+    start, whole = _span(answer) if answer.status_code == 206 else (0, None)
     if start not in (0, have):
         message = f"the server sends from byte {start}, not {have}"
         raise _BrokenOffError(message)
-    length = answer.headers.get("Content-Length", "")
-    total = start + int(length) if length.isdigit() else None
+    length = _number(answer.headers.get("Content-Length", ""))
+    total = whole if whole is not None or length is None else start + length
     _check_size(address, total or 0, part)
     mark = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
     mark = "" if mark.startswith("W/") else mark  # a weak mark does not vouch for bytes
@@ -163,10 +183,16 @@ def _chunks(answer: requests.Response) -> Iterator[bytes]:
         yield chunk
 
 
-def _start(answer: requests.Response) -> int:
-    """Read where a part of a file starts; -1 where the server does not say."""
-    given = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
-    return int(given) if given.isdigit() else -1
+def _span(answer: requests.Response) -> tuple[int, int | None]:
+    """Read where a part starts (-1 if the server does not say) and how long the whole is."""
+    given = re.fullmatch(
+        r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", answer.headers.get("Content-Range", "")
+    )
+    return (int(given[1]), _number(given[2])) if given else (-1, None)
+
+
+def _number(text: str) -> int | None:
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
 
 
 def _check_size(address: str, size: int, part: Path) -> None:

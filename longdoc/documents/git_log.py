@@ -1,10 +1,12 @@
 """``git-log:PATH``: the commits of any git repository as dated texts by author.
 
 For author identification with time profiles: a commit has an author, a text that a person wrote,
-and the local time at which it was written. Names and addresses are replaced, in the labels and in
-the texts.
+and the local time at which it was written. Unless names are asked for, labels are hashes, and
+addresses and every word of an author's name are replaced in all texts, whoever wrote them and
+whatever else the word may mean there. Nicknames that no author uses are not known, and stay.
 """
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -40,14 +42,20 @@ TRAILER = re.compile(
     r"[\w-]*\s*:.*$",
     re.I | re.M,
 )
-ADDRESS = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
-FIELDS = ("%H", "%an", "%ae", "%aI", "%at", "%B")
+ADDRESS = re.compile(
+    r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}"
+)  # bounded, so that a long word takes no long time
+FIELDS = ("%H", "%at", "%aI", "%ae", "%an", "%B")
+OF_GIT = ("GIT_CEILING_DIRECTORIES", "GIT_SSL_CAINFO")
+"""Variables of git that are passed on; others, such as GIT_DIR, would name another repository."""
 SAFE = (
     "-c", "core.fsmonitor=false", "-c", "log.showSignature=false", "-c", "core.pager=cat",
-    "-c", "gpg.program=false", "-c", "core.hooksPath=/dev/null", "-c", "protocol.allow=never",
+    "-c", "gpg.program=false", "-c", "core.hooksPath=/dev/null",
+    "-c", "protocol.allow=never", "-c", "protocol.file.allow=never",
 )  # fmt: skip
 """A repository's own configuration can name programs; none of them runs."""
-SHORTEST_NAME = 3
+SHORTEST_NAME = 2
+SALT_BYTES = 32
 WORD = r"\w[\w.+-]*\w"
 CHUNK = 2**20
 
@@ -99,7 +107,6 @@ def load(path: str, settings: GitSettings) -> Corpus:
     """
     commits = list(_commits(path))
     salt = b"" if settings.names else _salt()
-    names = {c.address: _label(c, salt, settings.names) for c in commits}
     hidden = _names_of(commits)
     written = []
     for commit in sorted(commits, key=lambda c: (c.seconds, c.id)):
@@ -108,7 +115,7 @@ def load(path: str, settings: GitSettings) -> Corpus:
             text = anonymous(text, *hidden)
         if len(text.split()) >= settings.words:
             paragraphs = tuple(line for line in text.splitlines() if line.strip())
-            label = names[commit.address]
+            label = _label(commit, salt, settings.names)
             written.append(Document(commit.id, paragraphs, (label,), about={"date": commit.date}))
     counts = Counter(document.labels[0] for document in written)
     kept = [d for d in written if counts[d.labels[0]] >= settings.fewest]
@@ -130,15 +137,19 @@ def load(path: str, settings: GitSettings) -> Corpus:
 
 def _commits(path: str) -> Iterator[Commit]:
     """Ask git for every commit but merges; nothing of the repository is run."""
-    path = str(Path(path).expanduser())
-    if not Path(path).is_dir():
+    with contextlib.suppress(RuntimeError):  # a home that is not known
+        path = str(Path(path).expanduser()) if path else ""
+    if not path or not Path(path).is_dir():
         message = f"there is no folder {path or '(empty)'}; {PREFIX} is followed by a repository"
         raise DataError(message)
     command = ["git", *SAFE, "-C", path, "--no-pager", "log", "--all", "--no-merges", "-z",
                "--no-show-signature", "--no-ext-diff", "--no-textconv", "--no-mailmap",
                "--encoding=UTF-8", "--format=" + "%x1f".join(FIELDS)]  # fmt: skip
-    environment = {**os.environ, "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0",
-                   "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}  # fmt: skip
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k in OF_GIT}
+    environment = {
+        **kept, "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none",
+        "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C",
+    }  # fmt: skip
     with tempfile.TemporaryFile() as complaints:
         try:
             process = subprocess.Popen(
@@ -151,7 +162,7 @@ def _commits(path: str) -> Iterator[Commit]:
             for entry in _entries(process.stdout):
                 fields = entry.decode("utf-8", "replace").strip("\n").split("\x1f", len(FIELDS) - 1)
                 if len(fields) == len(FIELDS):
-                    key, name, address, date, seconds, message = fields
+                    key, seconds, date, address, name, message = fields
                     yield Commit(key, name, address.lower(), date, int(seconds or 0), message)
         if process.returncode:
             complaints.seek(0)
@@ -173,42 +184,63 @@ def _entries(stream: IO[bytes] | None) -> Iterator[bytes]:
 def _label(commit: Commit, salt: bytes, shown: bool) -> str:
     if shown:
         return f"{commit.name} <{commit.address}>"
-    digest = hmac.new(salt, commit.address.encode(), hashlib.sha256).hexdigest()
+    who = commit.address or commit.name
+    digest = hmac.new(salt, who.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
     return f"author-{digest[:12]}"
 
 
 def _salt() -> bytes:
-    """Give this machine's salt; without it, hashes of known addresses could be looked up."""
+    """Give this machine's salt; without it, hashes of known addresses could be looked up.
+
+    Raises:
+        DataError: It cannot be kept, or is damaged.
+    """
     file = cache_folder() / "git-log-salt"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return file.read_bytes()
-    with os.fdopen(descriptor, "wb") as stream:
-        salt = secrets.token_bytes(32)
-        stream.write(salt)
+        if not file.exists():
+            unfinished = file.with_name(f"{file.name}.{os.getpid()}")
+            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(secrets.token_bytes(SALT_BYTES))
+            with contextlib.suppress(FileExistsError):  # another process was first
+                os.link(unfinished, file)
+            unfinished.unlink()
+        salt = file.read_bytes()
+    except OSError as error:
+        message = f"the salt that hides names cannot be kept in {file}: {error.strerror}"
+        raise DataError(message) from error
+    if len(salt) != SALT_BYTES:
+        message = f"{file} is damaged; delete it, and authors get other labels"
+        raise DataError(message)
     return salt
 
 
-def _names_of(commits: Sequence[Commit]) -> tuple[frozenset[str], frozenset[str]]:
-    """Give the words of all authors' names as written, and the parts before @ in lower case."""
-    words = {word for commit in commits for word in re.findall(WORD, commit.name)}
-    handles = {commit.address.partition("@")[0] for commit in commits}
+def _names_of(commits: Sequence[Commit]) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Give what is to be replaced.
+
+    Returns:
+        The words of all names and what stands before @, in lower case; and whole names of other
+        scripts, longest first, which may stand in text without blanks.
+    """
+    words = {word.lower() for commit in commits for word in re.findall(WORD, commit.name)}
+    words |= {commit.address.partition("@")[0] for commit in commits}
+    whole = {commit.name for commit in commits if not commit.name.isascii()}
     return (
         frozenset(word for word in words if len(word) >= SHORTEST_NAME),
-        frozenset(handle for handle in handles if len(handle) >= SHORTEST_NAME),
+        tuple(sorted((n for n in whole if len(n) >= SHORTEST_NAME), key=lambda n: (-len(n), n))),
     )
 
 
-def anonymous(text: str, words: Collection[str], handles: Collection[str]) -> str:
-    """Replace addresses, words of names, and handles, whoever's they are.
+def anonymous(text: str, words: Collection[str], whole: Sequence[str] = ()) -> str:
+    """Replace addresses and names, whoever's they are.
 
     Example:
-        >>> anonymous("As Ann (ann-b) said, ask ann@b.org", {"Ann"}, {"ann-b"})
+        >>> anonymous("As Ann (ann-b) said, ask ann@b.org", {"ann", "ann-b"})
         'As AUTHOR (AUTHOR) said, ask AUTHOR'
     """
     text = ADDRESS.sub(NOBODY, text)
-    return re.sub(
-        WORD, lambda m: NOBODY if m[0] in words or m[0].lower() in handles else m[0], text
-    )
+    for name in whole:
+        text = text.replace(name, NOBODY)
+    text = re.sub(WORD, lambda m: NOBODY if m[0].lower() in words else m[0], text)
+    return re.sub(r"\w+", lambda m: NOBODY if m[0].lower() in words else m[0], text)

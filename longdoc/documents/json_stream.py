@@ -11,9 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+from longdoc.documents.archives import PACKINGS
 from longdoc.errors import DataError
 
 CHUNK = 2**20
+LONGEST_WORD = 16
+"""Characters within which a word of JSON, such as a number's start or an escape, is at an end."""
 LARGEST_OBJECT = 16 * 2**20
 """Characters that one object may have at most."""
 
@@ -51,11 +54,11 @@ def opened(file: Path) -> Iterator[IO[bytes]]:
                 yield stream  # type: ignore[misc]
         elif file.suffix == ".zip":
             with zipfile.ZipFile(file) as archive:
-                names = [n for n in archive.namelist() if n.lower().endswith(".json")]
-                if len(names) != 1:
-                    message = f"{file}: expected one .json file in it, found {len(names)}"
+                inside = [i for i in archive.infolist() if i.filename.lower().endswith(".json")]
+                if len(inside) != 1 or inside[0].compress_type not in PACKINGS:
+                    message = f"{file}: expected one .json file in it, stored or deflated"
                     raise DataError(message)
-                with archive.open(names[0]) as stream:
+                with archive.open(inside[0]) as stream:
                     yield stream
         else:
             with file.open("rb") as stream:
@@ -85,6 +88,7 @@ class _Reader:
         self.window, self.place, self.count = "", 0, 0
         self.ended = self.inside = False
         self.decoder = json.JSONDecoder()
+        self.field = ""
 
     def more(self) -> bool:
         """Move the window on; say whether there was more."""
@@ -108,6 +112,7 @@ class _Reader:
 
     def enter(self, field: str) -> None:
         """Go to the first object: into the array, or into that of the field."""
+        self.field = field
         first = self.next_sign()
         if first == "[":
             self.place += 1
@@ -138,6 +143,8 @@ class _Reader:
             value = self.value()
             if not isinstance(value, dict):
                 self.fail(f"object {self.count}: expected a JSON object; got {str(value)[:40]!r}")
+            if not self.inside and isinstance(value.get(self.field), list):
+                self.fail(f"field {self.field} must be the first of its object")
             yield f"{self.file}, object {self.count}", value
 
     def value(self) -> Any:
@@ -148,10 +155,17 @@ class _Reader:
             except (ValueError, RecursionError) as error:
                 if len(self.window) - self.place > LARGEST_OBJECT:
                     self.fail(f"object {self.count}: longer than {LARGEST_OBJECT} characters")
-                if isinstance(error, RecursionError) or not self.more():
+                if not self.cut_off(error) or not self.more():
                     self.fail(f"object {self.count}: not JSON: {error}")
             else:
                 return value
+
+    def cut_off(self, error: Exception) -> bool:
+        """Say whether a value may only be wrong because the window ends in it."""
+        if not isinstance(error, json.JSONDecodeError):
+            return False
+        string = error.msg.startswith("Unterminated string")
+        return string or len(self.window) - error.pos < LONGEST_WORD
 
     def fail(self, what: str) -> NoReturn:
         message = f"{self.file}: {what}"

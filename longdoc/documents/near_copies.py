@@ -5,6 +5,7 @@ MinHash finds candidates, the Jaccard index of their five-word shingles decides.
 Letters: ``n`` texts, ``s`` shingles of a text, ``h`` hash functions.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -22,6 +23,13 @@ not near copies does not take time with the square of its size."""
 SURELY_NOT = 0.15
 """How far below the wanted resemblance the estimate must be for a pair not to be looked at: above
 three times the standard error of the estimate."""
+
+MOST_REMEMBERED = 2_000_000
+"""Pairs that are known to be apart, so that another band does not compare them again."""
+WORD = re.compile(
+    "[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\\s\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+"
+)
+"""What stands between blanks; a sign of Chinese, Japanese or Korean is a word of its own."""
 
 Numbers = NDArray[np.uint32]
 
@@ -71,7 +79,7 @@ def groups(
 
 def shingles(text: str) -> Numbers:
     """Give the hashed five-word shingles of a text, each once, shape ``(s,)``; s is at least 1."""
-    hashed = hashed_shingles(text.lower().split())
+    hashed = hashed_shingles(WORD.findall(text.lower()))
     return np.unique((hashed >> np.uint64(32)).astype(np.uint32))
 
 
@@ -148,6 +156,8 @@ class _Grouping:
         enough = estimate >= self.resemblance - SURELY_NOT
         if enough and jaccard(self.sets[first], self.sets[second]) >= self.resemblance:
             return True
+        if len(self.apart) >= MOST_REMEMBERED:
+            self.apart.clear()
         self.apart.add((first, second))
         return False
 

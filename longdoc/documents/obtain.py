@@ -7,21 +7,24 @@ so where it stands, the data set is whole.
 import contextlib
 import json
 import os
+import posixpath
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
-from longdoc.documents import archives, catalog, fetch
+from longdoc.documents import archives, catalog, fetch, git_log
 from longdoc.documents.catalog import DATASETS, DataSettings
 from longdoc.documents.document import Card, Download
 from longdoc.documents.fetch import Tell
 from longdoc.errors import DataError
 
-NEEDS_NOTHING = ("python-imports", "synthetic", "bytecode")
+NEEDS_NOTHING = ("python-imports", "synthetic", "bytecode", git_log.CARD.name)
+SINGLE_ENDINGS = (".json", ".json.gz", ".zip")
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,9 @@ def get(
     if there is not None:
         return there
     with _alone(home / ".partial" / name) as workplace:
+        found = _unlisted(card, home, progress)
+        if found is not None:
+            return found
         if file is not None:
             return _from_copy(card, Path(file), home, workplace, progress)
         return _from_network(card, address, home, workplace, progress)
@@ -83,11 +89,40 @@ def _there(card: Card, home: Path) -> Obtained | None:
     try:
         about = json.loads(manifest(card, home).read_text(encoding="utf-8"))
         path = home / str(about["path"])
-        if all((home / f["file"]).stat().st_size == f["bytes"] for f in about["files"]):
+        same = [(home / f["file"]).stat().st_size == f["bytes"] for f in about["files"]]
+        if same and all(same) and path.resolve().parent == home.resolve():
             return Obtained(path, about["checksum_known"], already=True)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return None
+
+
+def _unlisted(card: Card, home: Path, progress: Tell) -> Obtained | None:
+    """Give what lies in the cache under the data set's name without a manifest, if it is whole.
+
+    A user put it there, or a process ended just before the manifest.
+
+    Raises:
+        DataError: It is not whole; it would stand in the way of what is got.
+    """
+    endings = ("", *archives.ENDINGS, *SINGLE_ENDINGS)
+    for name in _names(card):
+        for place in (home / (name + ending) for ending in endings):
+            if not place.exists():
+                continue
+            try:
+                return _list(card, place, _check(card, place, progress), [{"found": place.name}])
+            except DataError as error:
+                message = f"{place} is in the way, and longdoc did not put it there: {error}"
+                raise DataError(message) from error
+    return None
+
+
+def _names(card: Card) -> tuple[str, ...]:
+    """List the names under which the reader looks for the data set, without endings."""
+    tops = dict.fromkeys(PurePosixPath(d.file).parts[0] for d in card.downloads)
+    plain = [top for top in tops if not PurePosixPath(top).suffix]
+    return tuple(dict.fromkeys([*card.layout, *plain, *([card.single] if card.single else [])]))
 
 
 @contextlib.contextmanager
@@ -117,8 +152,11 @@ def _alone(workplace: Path) -> Iterator[Path]:
 
 def _runs(mark: Path) -> bool:
     try:
-        os.kill(int(mark.read_text()), 0)
-    except (ValueError, ProcessLookupError, FileNotFoundError):
+        number = int(mark.read_text())
+        if number == os.getpid():
+            return False  # a process of that number ended, and this one has got it
+        os.kill(number, 0)
+    except (ValueError, OverflowError, ProcessLookupError, FileNotFoundError):
         return False
     except PermissionError:
         return True
@@ -165,7 +203,7 @@ def _downloads(card: Card, address: str | None) -> Sequence[Download]:
     """
     if not card.downloads:
         message = (
-            f"{card.name} cannot be had without its makers' leave: get it at {card.address}, then "
+            f"{card.name} has no address to download from: get a copy ({card.address}), then "
             f"longdoc datasets get {card.name} --from FILE"
         )
         raise DataError(message)
@@ -174,10 +212,12 @@ def _downloads(card: Card, address: str | None) -> Sequence[Download]:
     if len(card.downloads) == 1:
         only = card.downloads[0]
         return [Download(file=only.file, addresses=(address,), sha256=only.sha256)]
+    paths = {d.file: urlsplit(d.addresses[0]).path for d in card.downloads}
+    shared = posixpath.commonpath(paths.values())
     return [
         Download(
             file=d.file,
-            addresses=(f"{address.rstrip('/')}/{d.file.partition('/')[2] or d.file}",),
+            addresses=(address.rstrip("/") + paths[d.file].removeprefix(shared),),
             sha256=d.sha256,
         )
         for d in card.downloads
@@ -189,11 +229,12 @@ def _from_copy(card: Card, source: Path, home: Path, workplace: Path, progress: 
         message = f"there is no file or folder {source}"
         raise DataError(message)
     name = _name(card, source)
-    known = _check(card, source, progress)
     copy = workplace / name
     _remove(copy)
     try:
+        progress(0.0, f"copying {source}")
         _copy(source, copy)
+        known = _check(card, copy, progress)
         return _place(card, copy, home / name, known, [{"file": name, "copy of": str(source)}])
     finally:
         _remove(copy)
@@ -205,17 +246,22 @@ def _name(card: Card, source: Path) -> str:
     Raises:
         DataError: It is of no kind that the reader takes.
     """
-    names = card.layout or tuple({PurePosixPath(d.file).parts[0] for d in card.downloads})
-    if source.is_dir():
+    names = _names(card)
+    lower = source.name.lower()
+    files = [name for name in names if PurePosixPath(name).suffix]
+    endings = SINGLE_ENDINGS if card.single else archives.ENDINGS if card.layout else ()
+    ending = next((end for end in endings if lower.endswith(end)), "")
+    if files:
+        same = [n for n in files if PurePosixPath(n).suffixes == PurePosixPath(lower).suffixes[-2:]]
+        if source.is_file() and same:
+            return same[0]
+    elif source.is_dir() and not card.single:
         return names[0]
-    whole = [n for n in names if PurePosixPath(n).suffixes == source.suffixes[-2:]]
-    if whole and PurePosixPath(whole[0]).suffix:
-        return whole[0]
-    ending = next((end for end in archives.ENDINGS if source.name.lower().endswith(end)), "")
-    if ending and card.layout and not PurePosixPath(names[0]).suffix:
+    elif source.is_file() and ending:
         return names[0] + ending
-    allowed = ", ".join(archives.ENDINGS)
-    message = f"{source}: expected a folder, an archive ({allowed}), or a file as the card names it"
+    folder = [] if files or card.single else ["a folder"]
+    allowed = " or ".join([*folder, *files, *(f"a file that ends in {end}" for end in endings)])
+    message = f"{source} is nothing that {card.name} is read from; allowed: {allowed}"
     raise DataError(message)
 
 
@@ -258,11 +304,16 @@ def _place(
     card: Card, made: Path, target: Path, known: bool | None, origin: list[dict[str, Any]]
 ) -> Obtained:
     """Move the whole data set to its place, then write the manifest."""
-    home = target.parent
-    _remove(target)
     made.replace(target)
+    return _list(card, target, known, origin)
+
+
+def _list(
+    card: Card, target: Path, known: bool | None, origin: Sequence[Mapping[str, Any]]
+) -> Obtained:
+    """Write the manifest."""
+    home = target.parent
     files = [target] if target.is_file() else sorted(f for f in target.rglob("*") if f.is_file())
-    listed = [{"file": f.relative_to(home).as_posix(), "bytes": f.stat().st_size} for f in files]
     about = {
         "name": card.name,
         "path": target.name,
@@ -270,8 +321,10 @@ def _place(
         "licence": card.licence,
         "obtained": datetime.now(UTC).isoformat(timespec="seconds"),
         "longdoc": metadata.version("longdoc"),
-        "origin": origin,
-        "files": listed,
+        "origin": list(origin),
+        "files": [
+            {"file": f.relative_to(home).as_posix(), "bytes": f.stat().st_size} for f in files
+        ],
     }
     file = manifest(card, home)
     unfinished = file.with_name(f".{file.name}.{os.getpid()}")

@@ -6,6 +6,8 @@ The file has millions of articles; it is read as a stream, and a sample of bound
 import hashlib
 import heapq
 import itertools
+import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +28,11 @@ CARD = Card(
     address="http://participants-area.bioasq.org/datasets",
     reference="tsatsaronis2015bioasq",
     documents={},
+    single="pubmed-mesh",
     terms="For registered participants; do not redistribute.",
 )
 PATTERNS = ("pubmed-mesh.json", "allMeSH*.json", "training*.json")
+YEAR = re.compile(r"[0-9]{1,4}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +73,9 @@ def load(
     kept: list[tuple[float, int, Document]] = []
     identifiers: set[str] = set()
     seen, order = 0, itertools.count()
-    names: dict[str, str] = {}
     for place, article in objects(file, "articles"):
         seen += 1
-        document = _document(place, article, names, settings.first_year)
+        document = _document(place, article, settings.first_year)
         if document is None or document.id in identifiers:
             continue
         rank = -_share(f"{seed} sample {document.id}")
@@ -133,12 +136,10 @@ def _candidates(folder: Path) -> Iterator[Path]:
                 yield from sorted(f for f in place.glob(name) if f.is_file())
 
 
-def _document(
-    place: str, article: dict[str, Any], names: dict[str, str], first_year: int | None
-) -> Document | None:
+def _document(place: str, article: dict[str, Any], first_year: int | None) -> Document | None:
     """Give an article's document; None for one without text, or from before the first year."""
     year = _text(place, article, "year")
-    if first_year is not None and not (year.isdigit() and int(year) >= first_year):
+    if first_year is not None and not (YEAR.fullmatch(year) and int(year) >= first_year):
         return None
     title, abstract = (_text(place, article, field) for field in ("title", "abstractText"))
     paragraphs = tuple(part for part in (title, abstract) if part)
@@ -148,9 +149,9 @@ def _document(
     if not isinstance(headings, list) or not all(isinstance(h, str) for h in headings):
         message = f"{place}: field meshMajor must be a list of headings; got {str(headings)[:60]!r}"
         raise DataError(message)
-    labels = tuple(dict.fromkeys(names.setdefault(h, readable(h)) for h in headings))
+    labels = tuple(dict.fromkeys(sys.intern(readable(heading)) for heading in headings))
     identifier = _text(place, article, "pmid") or place.rpartition(" ")[2]
-    about = {"date": names.setdefault(year, year)} if year else {}
+    about = {"date": sys.intern(year)} if year else {}
     return Document(identifier, paragraphs, labels, about=about, heading=int(bool(title)))
 
 

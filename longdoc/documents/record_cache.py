@@ -1,12 +1,11 @@
 """Data sets of many small files, read once and kept as one Parquet file.
 
-The kept file is named for the official files (their names, sizes and times) and for the code that
-reads them; a change of either reads anew. It can be deleted at any time.
+The kept file is named for the official files (their names, sizes and times) and for the code of
+this room; a change of either reads anew. It can be deleted at any time.
 """
 
 import contextlib
 import hashlib
-import inspect
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -75,8 +74,8 @@ def read(
     Raises:
         DataError: A file is damaged, or not what it should be.
     """
-    kept = _kept_file(card, place, parse)
-    found = _load(kept) if kept is not None else None
+    kept = _kept_file(card, place)
+    found = _find(kept) if kept is not None else None
     if found is not None:
         return found
     records: list[Record] = []
@@ -97,22 +96,24 @@ def read(
     return reading
 
 
-def _kept_file(card: Card, place: Path, parse: Callable[[str, bytes], Record]) -> Path | None:
-    """Name the kept file; None where the reading code cannot be told apart from other versions."""
-    try:
-        code = [Path(inspect.getfile(part)).read_bytes() for part in (parse, read)]
-    except (OSError, TypeError):
+def _kept_file(card: Card, place: Path) -> Path | None:
+    """Name the kept file, without its own digest; None where this code cannot be read."""
+    code = sorted(Path(__file__).parent.glob("*.py"))
+    if not code:
         return None
-    sha = hashlib.sha256(str(place.resolve()).encode())
+    sha = hashlib.sha256()
     for part in code:
-        sha.update(hashlib.sha256(part).digest())
+        sha.update(hashlib.sha256(part.read_bytes()).digest())
     for name, size, changed in _stamps(place):
         sha.update(f"{name}\0{size}\0{changed}\n".encode("utf-8", "surrogateescape"))
-    return cache_folder() / "documents" / f"{card.name}-{sha.hexdigest()[:16]}.parquet"
+    return cache_folder() / "documents" / f"{card.name}-{sha.hexdigest()[:16]}"
 
 
 def _stamps(place: Path) -> Iterable[tuple[str, int, int]]:
-    """Give name, size and time of change of the archive or of every file of the folder."""
+    """Give name, size and time of change of the archive or of every file of the folder.
+
+    Where they lie is no part of it, so that what was checked before it was moved is read once.
+    """
     if not place.is_dir():
         about = place.stat()
         return [(place.name, about.st_size, about.st_mtime_ns)]
@@ -125,7 +126,9 @@ def _stamps(place: Path) -> Iterable[tuple[str, int, int]]:
                     waiting.append(entry.path)
                 elif entry.is_file(follow_symlinks=False):
                     about = entry.stat(follow_symlinks=False)
-                    found.append((entry.path, about.st_size, about.st_mtime_ns))
+                    found.append(
+                        (os.path.relpath(entry.path, place), about.st_size, about.st_mtime_ns)
+                    )
     return sorted(found)
 
 
@@ -153,22 +156,40 @@ def _save(reading: Reading, file: Path) -> None:
                     **{f"field:{name}": [r.fields[name] for r in part] for name in names},
                 }
                 writer.write_table(pa.table(rows, schema=schema))
-        temporary.replace(file)
-    except (OSError, pa.ArrowInvalid, UnicodeEncodeError):
+        temporary.replace(file.with_name(f"{file.name}-{_digest(temporary)}.parquet"))
+    except (OSError, pa.ArrowException, UnicodeEncodeError):
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
+def _digest(file: Path) -> str:
+    """Give the start of a file's SHA-256; a kept file's own stands in its name."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def _find(kept: Path) -> Reading | None:
+    """Read the kept file; one that is damaged is removed."""
+    for file in kept.parent.glob(f"{kept.name}-*.parquet"):
+        found = _load(file)
+        if found is not None:
+            return found
+        with contextlib.suppress(OSError):
+            file.unlink()
+    return None
+
+
 def _load(file: Path) -> Reading | None:
-    """Read the kept file; None where there is none, or it is damaged."""
     try:
+        if not file.stem.endswith(_digest(file)):
+            return None
         with pq.ParquetFile(file) as table:
             metadata = table.schema_arrow.metadata
             about = json.loads(metadata[b"longdoc"])
             records = [r for batch in table.iter_batches(batch_size=ROWS) for r in _records(batch)]
             beside = {name: metadata[f"beside:{name}".encode()] for name in about["beside"]}
             return Reading(records, about["checksum"], beside)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
         return None
 
 

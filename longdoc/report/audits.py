@@ -101,7 +101,8 @@ def _leaks(audit: Audit) -> Part:
             f"{entry['named without']} others)"
             for entry in list(named["examples"].values())[:3]
         )
-        share = f"{named['own']:.1%} of a document's labels, {named['others']:.1%} of all others"
+        others = "no others" if named["others"] is None else f"{named['others']:.1%} of all others"
+        share = f"{named['own']:.1%} of a document's labels, {others}"
         rows.append([f"label names, {named['documents']} documents", share, None, None, examples])
     headers = ["leak", *SPLITS, "for example"]
     return Part("Leaks", "Does a text say what is to be predicted?", headers, rows)

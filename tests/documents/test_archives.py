@@ -1,5 +1,7 @@
+import gzip
 import io
 import tarfile
+import tracemalloc
 import zipfile
 
 import pytest
@@ -151,3 +153,53 @@ def test_too_many_members_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MOST_MEMBERS", 2)
     with pytest.raises(DataError, match="more than 2 members"):
         list(archives.members(zipped(tmp_path), is_json))
+
+
+def lying_zip(tmp_path, method):
+    """Write a zip whose directory says that a large member has ten bytes."""
+    file = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("a.json", bytes(100_000_000))
+    content = bytearray(file.read_bytes())
+    at = content.rindex(b"PK\x01\x02") + 24
+    content[at : at + 4] = (10).to_bytes(4, "little")
+    file.write_bytes(content)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [(zipfile.ZIP_DEFLATED, "damaged"), (zipfile.ZIP_BZIP2, "not stored or deflated"),
+     (zipfile.ZIP_LZMA, "not stored or deflated")],
+)  # fmt: skip
+def test_a_zip_that_lies_about_sizes_takes_no_memory(tmp_path, method, message):
+    file = lying_zip(tmp_path, method)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=message):
+        list(archives.members(file, lambda _: True))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_tar_with_a_huge_header_is_refused(tmp_path, kind):
+    info = tarfile.TarInfo("x")
+    info.type, info.size = kind, 50_000_000
+    file = tmp_path / "bad.tar.gz"
+    with gzip.open(file, "wb") as stream:
+        stream.write(info.tobuf(tarfile.GNU_FORMAT) + bytes(50_000_000))
+    with pytest.raises(DataError, match="has a header of 50000000 bytes"):
+        list(archives.members(file, lambda _: True))
+
+
+@pytest.mark.parametrize("headers", [{"size": "-1536"}, {"GNU.sparse.size": "-1000000000"},
+                                     {"GNU.sparse.map": "a,b"}])  # fmt: skip
+def test_a_tar_with_a_size_below_zero_or_holes_is_refused(tmp_path, headers):
+    file = tmp_path / "bad.tar"
+    with tarfile.open(file, "w", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("a.json")
+        info.size, info.pax_headers = 3, headers
+        archive.addfile(info, io.BytesIO(b"one"))
+    with pytest.raises(DataError, match=r"sparse, or has a size below 0|damaged"):
+        list(archives.members(file, is_json))

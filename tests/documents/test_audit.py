@@ -135,6 +135,30 @@ def test_names_of_labels_in_the_text_are_counted_against_other_documents():
     }  # fmt: skip
 
 
+def test_one_document_whose_label_stands_in_it_is_audited():
+    found = audit.audit(corpus(train=[("hello sports world", "sports")]))
+    assert (found.named["own"], found.named["others"]) == (1.0, None)
+    assert "no others" in audits.markdown(found, "command", None)
+
+
+def test_labels_of_the_same_letters_are_both_named():
+    found = audit.audit(corpus(train=[("a sport", "Sport"), ("a sport", "sport"), ("b", "x")]))
+    assert found.named["own"] == 1.0
+
+
+def test_short_texts_and_texts_without_blanks_are_no_copies_of_one_another():
+    texts = ["今天天气很好", "完全不同的一篇文章", "xyz", "", "abc", "今天天气很好吗"]
+    assert near_copies.groups(texts) == []
+    long = "我们都知道今天的天气非常好所以大家都想出去走一走看一看" * 3
+    assert near_copies.groups([long, "别的", long + "了"]) == [[0, 2]]
+
+
+def test_documents_that_are_only_a_heading_are_told_apart():
+    documents = [Document(str(n), (f"title {n}",), ("a",), heading=1) for n in range(5)]
+    found = audit.audit(make_corpus("made", "own", "multi-label", {"train": documents}))
+    assert found.exact.copies == 0
+
+
 def test_a_length_far_from_the_others_is_named():
     rows = [(text(n, 90 + n), "a") for n in range(40)] + [(text(99, 5000), "a"), (text(98, 2), "a")]
     found = audit.audit(corpus(train=rows))

@@ -215,7 +215,11 @@ def test_a_server_that_stalls_is_given_up(server, tmp_path, monkeypatch):
         get(server, lambda h, n: wait.wait(1), tmp_path)
 
 
-@pytest.mark.parametrize("address", ["ftp://127.0.0.1/x", "file:///etc/passwd", "/etc/passwd"])
+@pytest.mark.parametrize(
+    "address",
+    ["ftp://127.0.0.1/x", "file:///etc/passwd", "/etc/passwd", "http://[x", "http://",
+     "http://127.0.0.1:99999/x"],
+)  # fmt: skip
 def test_only_the_web_is_asked(tmp_path, address):
     with pytest.raises(DataError, match="is no address of the web"):
         fetch.fetch(Download(file="x", addresses=(address,)), tmp_path / "x", lambda s, m: None)
@@ -226,6 +230,55 @@ def test_no_one_there_gives_one_sentence(tmp_path, monkeypatch):
     download = Download(file="x", addresses=("http://127.0.0.1:9/x",))
     with pytest.raises(DataError, match=r"broke off after 0 bytes: .*refused"):
         fetch.fetch(download, tmp_path / "x", lambda share, message: None)
+
+
+def test_parts_that_start_anew_for_ever_come_to_an_end(server, tmp_path):
+    def changing(handler, number):
+        sent = 50_000 if number % 2 else 20_000
+        handler.answer(CONTENT, sent=sent, ETag=f'"{number}"')
+
+    with pytest.raises(DataError, match="broke off"):
+        get(server, changing, tmp_path)
+    assert len(server.asked) < 15
+
+
+def test_a_range_that_is_never_satisfied_comes_to_an_end(server, tmp_path):
+    def refusing(handler, number):
+        if "Range" in handler.headers:
+            handler.answer(b"", 416)
+        else:
+            handler.answer(CONTENT, sent=50_000, ETag='"1"')
+
+    with pytest.raises(DataError, match="broke off"):
+        get(server, refusing, tmp_path)
+    assert len(server.asked) < 15
+
+
+def test_a_first_answer_of_416_gives_one_sentence(server, tmp_path):
+    with pytest.raises(DataError, match="broke off after 0 bytes"):
+        get(server, lambda h, n: h.answer(b"", 416), tmp_path)
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "\u00b2", "-1", "x"])
+def test_a_length_that_is_no_number_gives_one_sentence_or_the_file(server, tmp_path, length):
+    def odd(handler, number):
+        handler.send_response(200)
+        handler.send_header("Content-Length", length.encode().decode("latin-1"))
+        handler.end_headers()
+        handler.wfile.write(CONTENT)
+
+    try:
+        assert get(server, odd, tmp_path) == DIGEST
+    except DataError as error:
+        assert server.address("file") in str(error)  # noqa: PT017
+
+
+def test_a_part_is_not_taken_for_the_whole(server, tmp_path):
+    def first_part(handler, number):
+        handler.answer(CONTENT[:1000], 206, Content_Range=f"bytes 0-999/{len(CONTENT)}")
+
+    with pytest.raises(DataError, match="1000 of 1048576 bytes came"):
+        get(server, first_part, tmp_path)
 
 
 @pytest.fixture
@@ -292,11 +345,64 @@ def test_a_folder_is_copied_without_its_links(real_data, cache, tmp_path):
     assert not any("link" in name for name in names)
 
 
+def test_a_folder_of_links_is_no_copy(cache, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README").write_text("about")
+    (tmp_path / "mine" / "reut2-000.sgm").symlink_to("/etc/passwd")
+    with pytest.raises(DataError, match="found 0 of 22"):
+        obtain.get("reuters-21578", file=tmp_path / "mine")
+    assert left(cache) == []
+
+
+def test_bioasqs_file_is_taken_under_the_readers_name(cache, tmp_path):
+    article = {"pmid": "1", "title": "t", "abstractText": "a", "meshMajor": ["H"], "year": "2000"}
+    articles = [{**article, "pmid": str(n)} for n in range(60)]
+    file = tmp_path / "allMeSH_2022.json"
+    file.write_text(json.dumps({"articles": articles}))
+    assert obtain.get("pubmed-mesh", file=file).path == cache / "pubmed-mesh.json"
+    assert load(DataSettings(dataset="pubmed-mesh")).notes["articles_kept"] == 60
+
+
+def test_what_a_user_put_there_is_listed_if_whole_and_never_removed(real_data, cache, tmp_path):
+    cache.mkdir(parents=True)
+    source = real_data / "reuters21578.tar.xz"
+    (cache / source.name).symlink_to(source)
+    found = obtain.get("reuters-21578", address="http://127.0.0.1:9/")
+    assert found.known
+    assert "reuters-21578.manifest.json" in left(cache)
+    (cache / "ECHR_Dataset").mkdir()
+    (cache / "ECHR_Dataset" / "my notes.txt").write_text("mine")
+    with pytest.raises(DataError, match="ECHR_Dataset is in the way"):
+        obtain.get("echr-acl2019", address="http://127.0.0.1:9/")
+    assert (cache / "ECHR_Dataset" / "my notes.txt").exists()
+
+
+def test_a_mirror_of_several_files_is_asked_for_the_makers_names(server, cache):
+    server.behaviours["m/datasets.zip"] = lambda h, n: h.answer(b"PK")
+    server.behaviours["m/eurovoc_en.json"] = lambda h, n: h.answer(b"{}")
+    with pytest.raises(DataError):
+        obtain.get("eurlex57k", address=server.address("m"))
+    assert [path for path, _ in server.asked] == ["/m/datasets.zip", "/m/eurovoc_en.json"]
+    assert left(cache) == []
+
+
+@pytest.mark.parametrize("about", [{"files": [], "path": "../../etc"}, {"files": 3}, []])
+def test_a_manifest_that_says_nothing_of_files_is_not_believed(cache, about):
+    cache.mkdir(parents=True)
+    (cache / "reuters-21578.manifest.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match="refused"):
+        obtain.get("reuters-21578", address="http://127.0.0.1:9/")
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("pan18-attribution", {}, "get it at https://pan.webis.de.*--from FILE"),
+        ("pan18-attribution", {}, "get a copy .https://pan.webis.de.*--from FILE"),
         ("synthetic", {}, "there is nothing to get"),
+        ("git-log:PATH", {}, "there is nothing to get"),
+        ("pubmed-mesh", {"file": "README.md"}, r"allowed: a file that ends in \.json or"),
+        ("speeches", {"file": "examples"}, r"allowed: state_of_the_union\.jsonl\.xz or"),
+        ("ecthr-cases", {"file": "README.md"}, "allowed: a folder"),
         ("reuters-21578", {"file": "nowhere"}, "there is no file or folder nowhere"),
         ("reuters-21578", {"address": "ftp://x/y"}, "is no address of the web"),
     ],

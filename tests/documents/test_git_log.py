@@ -113,6 +113,49 @@ def test_too_few_authors_say_what_to_change(repository):
         GitSettings(fewest=0)
 
 
+def test_short_names_other_scripts_and_other_cases_are_hidden(repository):
+    commit(
+        repository,
+        ("Bo Li", "bo@x.org", "+0000"),
+        1,
+        "please ask ANN and bo li, also 请王伟看看 today",
+    )
+    commit(repository, ("王伟", "", "+0000"), 2, "a message of five words exactly")
+    corpus = load(repository, fewest=1)
+    everything = " ".join(d.text for d in corpus.splits["train"])
+    assert "please ask AUTHOR and AUTHOR AUTHOR, also 请AUTHOR看看 today" in everything
+    assert len(corpus.labels) == 5
+
+
+def test_an_empty_salt_is_not_used(repository, tmp_path):
+    salt = tmp_path / "cache" / "git-log-salt"
+    salt.parent.mkdir()
+    salt.touch()
+    with pytest.raises(DataError, match="git-log-salt is damaged; delete it"):
+        load(repository)
+
+
+def test_variables_of_git_do_not_name_another_repository(repository, tmp_path, monkeypatch):
+    other = tmp_path / "other"
+    other.mkdir()
+    git(other, "init", "-q")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    assert len(load(repository).splits["train"]) == 24
+
+
+def test_odd_names_and_long_words_do_not_stop_it(repository):
+    commit(
+        repository, ("An\x1fOdd", "odd@x.org", "+0000"), 3, "x" * 60_000 + " and four more words"
+    )
+    assert len(load(repository, fewest=1).splits["train"]) == 26
+
+
+@pytest.mark.parametrize("path", ["", "~nosuchuser/x", "-x"])
+def test_a_path_that_names_no_folder_gives_one_sentence(path):
+    with pytest.raises(DataError, match="there is no folder"):
+        catalog.load(DataSettings(dataset=f"git-log:{path}"))
+
+
 @pytest.mark.parametrize("made", [True, False])
 def test_what_is_no_repository_gives_one_sentence(tmp_path, made, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))

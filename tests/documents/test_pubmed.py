@@ -144,11 +144,35 @@ def test_bytes_that_are_no_utf8_are_read_as_windows_1252(tmp_path):
         (official([article(1, meshMajor="Humans")]), "object 1: field meshMajor must be a list"),
         (official([article(1, title=["a"])]), "object 1: field title must be text"),
         ("[" * 100_000, "object 1: not JSON"),
+        ('{"version": 1, "articles": []}', "field articles must be the first of its object"),
+        (official([article(1), article(2)]).replace('"year"', "year", 2), "object 1: not JSON"),
     ],
 )
 def test_a_wrong_file_is_named_with_the_article(tmp_path, text, message):
     with pytest.raises(DataError, match=message):
         load(write(tmp_path, text))
+
+
+def test_a_mistake_early_in_a_large_file_is_named_at_once(tmp_path):
+    rows = official(map(article, range(200_000))).replace(
+        '"title": "title 1"', '"title" "title 1"', 1
+    )
+    with pytest.raises(DataError, match="object 2: not JSON: Expecting ':'"):
+        load(write(tmp_path, rows))
+
+
+def test_years_that_are_no_numbers_are_left_out_when_years_are_asked_for(tmp_path):
+    rows = [article(1, year="\u00b2"), article(2, year="9" * 5000), article(3, year=2010)]
+    assert set(texts(load(write(tmp_path, official(rows)), first_year=2000))) == {"1003"}
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_that_unpacks_in_one_piece_is_refused(tmp_path, method):
+    path = str(tmp_path / "allMeSH.zip")
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.json", FORMS["official"])
+    with pytest.raises(DataError, match="stored or deflated"):
+        load(path)
 
 
 def test_an_object_without_end_is_cut_off(tmp_path, monkeypatch):
