@@ -105,6 +105,7 @@ def test_leaks_damage_empty_and_unlabelled_documents_are_found():
     assert counted == {
         "outcome": {"train": 1},
         "allegation": {"train": 1},
+        "reported": {},
         "replacement character": {"train": 1},
         "UTF-8 read as Latin-1 or Windows-1252": {"train": 1},
         "control character": {"train": 1},
@@ -189,7 +190,7 @@ def test_echr_has_the_copies_and_leaks_that_are_known(real_data):
     assert found.exact.copies == 126
     assert found.exact.across == {"train & validation": 2}
     assert {name: sum(f.documents.values()) for name, f in found.leaks.items()} == {
-        "outcome": 19, "allegation": 42,
+        "outcome": 19, "allegation": 42, "reported": 128,
     }  # fmt: skip
     assert found.dates == {
         "train": ("1960", "2013"), "validation": ("1967", "2013"), "test": ("2014", "2018"),

@@ -18,6 +18,7 @@ LEAK = "There has been a violation of Article 6 para. 1 (art. 6-1) of the Conven
         (f"He lost. {LEAK}", "He lost. [MASKED]", "He lost."),
         ("THERE HAS BEEN NO\nVIOLATION  OF ARTICLE 8!", "[MASKED]", None),
         ("As to the alleged violation of Articles 5 and 6, it held so.", "[MASKED]", None),
+        ("It held that there had been no violation of Article 3.", "[MASKED]", None),
         ("There has been a violation of the law.", None, None),
         ("There has been an article 6 hearing.", None, None),
         ("", None, None),
@@ -56,5 +57,5 @@ def test_echr_masks_drops_or_keeps_and_says_how_many(tmp_path, handling, left):
     assert first.paragraphs == ("He appealed.", *([left] if left else []))
     assert first.about == {"date": "2008", "country": "TUR"}
     assert corpus.notes["leaks"] == {
-        "handling": handling, "documents": {"outcome": {"train": 1}, "allegation": {}},
+        "handling": handling, "documents": {"outcome": {"train": 1}, "allegation": {}, "reported": {}},
     }  # fmt: skip
