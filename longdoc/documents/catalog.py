@@ -82,8 +82,8 @@ class DataSettings:
     )
     """Multi-label: labels with fewer training documents are left out; documents stay."""
     leaks: Handling = chosen("mask", "a score must not live on sentences that tell the outcome")
-    """echr-acl2019: whether sentences with "there has (or had) been a (or no) violation of Article" or
-    "alleged violation of Article" are masked, dropped or kept; a run records how many documents
+    """echr-acl2019: whether sentences with "there has (or had) been a (or no) violation of Article"
+    or "alleged violation of Article" are masked, dropped or kept; a run records how many documents
     have them."""
     silver: bool = chosen(False, "what a reader of a new case has: all its facts")
     """ecthr-cases: keep only the paragraphs that the court's reasoning refers to."""

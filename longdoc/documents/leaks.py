@@ -18,8 +18,8 @@ PATTERNS = {
     "allegation": re.compile(r"alleged\s+violation\s+of\s+article", re.I),
     "reported": re.compile(r"there\s+had\s+been\s+(?:a|no)\s+violation\s+of\s+article", re.I),
 }
-"""What a leak is called, and how it is recognised. ``reported`` is what the Commission, another court
-or a party is said to have held; the Commission's opinions are on the very case."""
+"""What a leak is called, and how it is recognised. ``reported`` is what the Commission, another
+court or a party is said to have held; the Commission's opinions are on the very case."""
 
 END = re.compile(r"[.!?][\"\u201d\u2019»)\]]*\s+(?=[\"\u201c\u2018«(\[]*[^\W\d_a-z])")
 """Where a sentence ends: a stop, and a capital after it (so not ``no. 5`` or ``art. 6``)."""
