@@ -92,31 +92,32 @@ def pubmed(folder):
 
 
 def predict(folder):
-    generator = random.Random(0)
-    texts = [words_of(generator, 400) for _ in range(997)]
-    for count in (10_000, 100_000):
-        with (folder / f"{count}.jsonl").open("w") as stream:
-            for number in range(count):
-                stream.write(
-                    json.dumps({"id": str(number), "text": f"{number} {texts[number % 997]}"})
-                    + "\n"
-                )
     common = ["--data.dataset", "examples/letters.jsonl", "--output", str(folder / "runs")]
-    small = ["--tokens.max-tokens", "64", "--training.epochs", "1"]
+    small = ["--tokens.max-tokens", "32", "--training.epochs", "1"]
     systems = {
-        "tfidf-svm": ["--baseline.name", "tfidf-svm"],
-        "mamba-mini": ["--backbone.name", "mamba-mini", *small],
+        "tfidf-svm": (["--baseline.name", "tfidf-svm"], 400),
+        "mamba-mini": (["--backbone.name", "mamba-mini", *small], 40),
     }
-    for name, options in systems.items():
+    for name, (options, length) in systems.items():
         command = [sys.executable, "-c", PREDICT, "train", *common, *options, "--name", name]
         subprocess.run(command, check=True, capture_output=True)
         (run,) = (folder / "runs").glob(f"{name}*")
         for count in (10_000, 100_000):
-            file = folder / f"{count}.jsonl"
-            what = f"{name}, {count} documents of {file.stat().st_size / 1e6:.0f} MB"
+            file = documents(folder / f"{name}-{count}.jsonl", count, length)
+            what = f"{name}, {count} documents of {length} words"
             with (folder / "out.jsonl").open("w") as out:
                 arguments = ("predict", str(run), str(file), "--top", "1")
                 measure(what, PREDICT, *arguments, output=out)
+
+
+def documents(file, count, length):
+    generator = random.Random(0)
+    texts = [words_of(generator, length) for _ in range(997)]
+    with file.open("w") as stream:
+        for number in range(count):
+            row = {"id": str(number), "text": f"{number} {texts[number % 997]}"}
+            stream.write(json.dumps(row) + "\n")
+    return file
 
 
 if __name__ == "__main__":
