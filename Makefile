@@ -88,7 +88,7 @@ results-long-tail: $(VENV)/.test
 	   $(BIN)/longdoc compare docs/results/long-tail-$$plan.yaml --markdown || exit 1; done) \
 	 > build/long-tail.md && mv build/long-tail.md docs/results/long-tail.md
 
-# What the published data sets are like (a few minutes).
+# What the published data sets are like (five minutes of one core).
 results-audit: $(VENV)/.installed
 	mkdir -p build
 	(cat docs/results/dataset-audit.head.md; \

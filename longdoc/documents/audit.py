@@ -21,6 +21,7 @@ from longdoc.documents.document import SPLITS, Corpus, Document, by_frequency
 EXAMPLES = 10
 """Identifiers that are given for each finding."""
 NEAR = 0.8
+"""Resemblance of near copies: our choice, that of ``python-imports``."""
 NAMING_DOCUMENTS = 2000
 """Training documents, evenly spread, in which label names are looked for."""
 SHORTEST_NAME, LONGEST_NAME = 4, 4

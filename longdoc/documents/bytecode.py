@@ -37,7 +37,8 @@ CARD = Card(
     documents={},
 )
 SHORTEST, LONGEST = 8, 400
-"""Instructions a function has at least and at most."""
+"""Instructions a function has at least and at most: our choice, so that there is something to
+recognise and no document is far longer than the others."""
 LARGE_MODULE = 250
 """Functions from which a module goes to training, so that none fills a test split."""
 SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
@@ -193,8 +194,7 @@ def _source(text: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     start, end = node.lineno - 1, node.end_lineno or node.lineno
     kept = lines[start:end]
     first = node.body[0]
-    documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-    if documented and isinstance(first.value.value, str) and len(node.body) > 1:  # type: ignore[attr-defined]
+    if ast.get_docstring(node, clean=False) is not None and len(node.body) > 1:
         inside = range(first.lineno - 1 - start, (first.end_lineno or first.lineno) - start)
         kept = [line for number, line in enumerate(kept) if number not in inside]
     return textwrap.dedent("\n".join(kept)).strip()

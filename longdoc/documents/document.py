@@ -72,7 +72,7 @@ class Card:
             text depends on the machine.
         reference: Key of ``references.bib``.
         single: Stem under which a user's copy is kept, where the data set is one JSON file.
-        downloads: Files to get; empty where the makers give them out to registered people only.
+        downloads: Files to get; empty where there is no address that gives them to everybody.
         terms: What the licence forbids, as a sentence; empty where it forbids nothing.
     """
 

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NoReturn, cast
 
 from longdoc.documents.archives import PACKINGS
 from longdoc.errors import DataError
@@ -51,7 +51,7 @@ def opened(file: Path) -> Iterator[IO[bytes]]:
     try:
         if file.suffix == ".gz":
             with gzip.open(file) as stream:
-                yield stream  # type: ignore[misc]
+                yield cast(IO[bytes], stream)
         elif file.suffix == ".zip":
             with zipfile.ZipFile(file) as archive:
                 inside = [i for i in archive.infolist() if i.filename.lower().endswith(".json")]
