@@ -15,7 +15,10 @@ setup(
             sources=[f"{NATIVE}/kernels.cpp"],
             depends=[
                 f"{NATIVE}/{name}.inc"
-                for name in ("vector", "scan", "conv", "norm", "dropout", "merge", "operations")
+                for name in (
+                    *("vector", "scan", "conv", "norm", "dropout", "merge", "low_rank"),
+                    "operations",
+                )
             ],
             extra_compile_args=[
                 *("-O3", "-std=c++17", "-fvisibility=hidden", "-pthread", "-fno-math-errno"),

@@ -4,8 +4,9 @@ import statistics
 
 import torch
 
+from longdoc.benchmark.limit import PRODUCTS
 from longdoc.benchmark.timing import seconds_of
-from longdoc.kernels import causal_conv1d, rms_norm, selective_scan
+from longdoc.kernels import causal_conv1d, low_rank, rms_norm, selective_scan
 from longdoc.kernels.allocator import keep_freed_memory
 from longdoc.kernels.linear import linear
 
@@ -24,6 +25,23 @@ def both_ways(name, kind, tokens, function, *tensors):
     gradient = torch.ones_like(y)
     backward = median(lambda: torch.autograd.grad(y, leaves, gradient, retain_graph=True))
     print(f"{name:22} {kind!s:15} {tokens:6} {forward:8.1f} {backward:8.1f}")
+
+
+def factor_gradients(tokens):
+    """Times the gradients of LoRA's factors on a layer's projections, and torch's four products."""
+    for inputs, outputs in PRODUCTS:
+        x, dy = torch.randn(tokens, inputs), torch.randn(tokens, outputs)
+        a, b = torch.randn(16, inputs), torch.randn(outputs, 16)
+
+        def products(x=x, dy=dy, a=a, b=b):
+            low, down = x @ a.t(), dy @ b
+            return down.t() @ x, dy.t() @ low
+
+        with torch.no_grad():
+            ours = median(lambda x=x, dy=dy, a=a, b=b: low_rank.factor_gradients(x, dy, a, b, 1.0))
+            theirs = median(products)
+        name = f"LoRA {inputs} to {outputs}"
+        print(f"{name:22} {'':15} {tokens:6} {ours:8.1f} {theirs:8.1f}   (ours, torch's)")
 
 
 def main():
@@ -45,6 +63,7 @@ def main():
             weight = torch.randn(INNER, 4)
             both_ways("causal_conv1d", kind, tokens,
                       lambda x, w: causal_conv1d(x, w, None, "silu"), u, weight)  # fmt: skip
+        factor_gradients(tokens)
         x, scale = torch.randn(1, tokens, WIDTH), torch.ones(WIDTH)
         both_ways("rms_norm", torch.float32, tokens, lambda x, w: rms_norm(x, w, 1e-5), x, scale)
         matrix = torch.randn(2 * INNER, WIDTH)

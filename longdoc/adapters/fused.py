@@ -7,7 +7,7 @@ from peft.tuners import lora
 from torch import Tensor, nn
 
 from longdoc.backbones.linear import FastLinear
-from longdoc.kernels.linear import low_rank_linear
+from longdoc.kernels.low_rank import low_rank_linear
 
 
 class FusedLoraLinear(lora.Linear):

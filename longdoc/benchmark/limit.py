@@ -5,6 +5,7 @@ shapes reaches here, and of its exponentials at ``EXPONENTIALS`` a second. The f
 step on frozen weights is twice the products: once forward, once back.
 """
 
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -42,12 +43,48 @@ def operations(layers: int, tokens: int, shapes: tuple[tuple[int, int], ...] = P
     return float(sum(2 * layers * tokens * a * b for a, b in shapes))
 
 
-def forward_seconds(rate: float, layers: int, tokens: int) -> float:
+class Rates:
+    """The best rates of products that were seen in a run.
+
+    A machine shared with others has slow minutes: one look at the beginning would make everything
+    after a slow one faster than its limit.
+    """
+
+    def __init__(self) -> None:
+        self.best = {False: 0.0, True: 0.0}
+
+    def look(self, bfloat16: bool, rounds: int = 5) -> None:
+        """Measure once more; the better rate counts."""
+        self.best[bfloat16] = max(self.best[bfloat16], best_rate(bfloat16, rounds))
+
+    def words(self) -> str:
+        """Say what was reached."""
+        single, half = (f"{self.best[kind] / 1e9:.0f}" for kind in (False, True))
+        return f"products reached {single} GFLOP/s in float32 and {half} in bfloat16 at best"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What some work takes at least, at the best rates seen until it is asked."""
+
+    rates: Rates
+    bfloat16: bool
+    operations: float
+    exponentials: float = 0.0
+
+    def seconds(self) -> float:
+        """Give the least time; infinite as long as no rate is known."""
+        rate = self.rates.best[self.bfloat16]
+        products = self.operations / rate if rate else float("inf")
+        return products + self.exponentials / EXPONENTIALS
+
+
+def forward(rates: Rates, bfloat16: bool, layers: int, tokens: int) -> Limit:
     """Give the limit of a forward pass of mamba-130m's layers."""
     exponentials = layers * tokens * INNER * STATES
-    return operations(layers, tokens) / rate + exponentials / EXPONENTIALS
+    return Limit(rates, bfloat16, operations(layers, tokens), exponentials)
 
 
-def step_seconds(rate: float, layers: int, tokens: int) -> float:
+def step(rates: Rates, bfloat16: bool, layers: int, tokens: int) -> Limit:
     """Give the floor of a training step with frozen weights."""
-    return 2 * operations(layers, tokens) / rate
+    return Limit(rates, bfloat16, 2 * operations(layers, tokens))

@@ -14,6 +14,7 @@ def row(measured: Measured) -> tuple[str, ...]:
     """Give one line of the table."""
     case = measured.case
     tokens = sum(case.tokens)
+    share = measured.share()
     ratio = f"{measured.ratio:.1f} than {measured.against}" if measured.ratio else ""
     return (
         measured.title,
@@ -23,7 +24,7 @@ def row(measured: Measured) -> tuple[str, ...]:
         f"{measured.median():.2f}",
         f"{1e6 * measured.median() / tokens:.0f}",
         ratio,
-        f"{measured.share:.0%}" if measured.share else "",
+        f"{share:.0%}" if share else "",
         f"{measured.peak:.2f}" if measured.peak else "",
         measured.note,
     )

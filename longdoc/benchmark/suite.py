@@ -2,13 +2,14 @@
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 
 from longdoc.benchmark import limit, training
 from longdoc.benchmark.cases import Case, Pass, System, can_run
+from longdoc.benchmark.limit import Limit, Rates
 from longdoc.benchmark.worker import Worker
 
 Progress = Callable[[str], None]
@@ -26,7 +27,7 @@ class Measured:
         seconds: Of every run.
         peak: Memory in GB, of the whole process; 0 where it was not looked at.
         ratio: Times faster than ``against``, from medians of runs that took turns.
-        share: Of the limit (forward) or floor (training), where it is known.
+        limit: What it would take at least, where that is known.
     """
 
     title: str
@@ -35,16 +36,22 @@ class Measured:
     peak: float
     against: str = ""
     ratio: float | None = None
-    share: float | None = None
+    limit: Limit | None = field(default=None, repr=False)
     note: str = ""
 
     def median(self) -> float:
         """Give the median of all runs."""
         return statistics.median(self.seconds)
 
+    def share(self) -> float | None:
+        """Give the share of the limit (forward) or floor (training) that was reached."""
+        return None if self.limit is None else self.limit.seconds() / self.median()
+
     def as_json(self) -> dict[str, Any]:
         """Give everything as plain values."""
-        return {**asdict(self), "median": self.median()}
+        plain = asdict(replace(self, limit=None))
+        del plain["limit"]
+        return {**plain, "share": self.share(), "median": self.median()}
 
 
 def take_turns(cases: Sequence[Case], rounds: int) -> list[tuple[tuple[float, ...], float]]:
@@ -62,15 +69,17 @@ def take_turns(cases: Sequence[Case], rounds: int) -> list[tuple[tuple[float, ..
             worker.kill()
 
 
-def whole(case: Case, rates: dict[bool, float], rounds: int) -> Measured:
-    """Measure a whole model against what the machine can do."""
-    ((seconds, peak),) = take_turns([case], rounds)
-    share = None
+def whole(case: Case, rates: Rates, rounds: int) -> Measured:
+    """Measure a whole model, and before and after it what the machine can do."""
+    found = None
     if case.model == "mamba-130m":
-        count = limit.forward_seconds if case.what == "forward" else limit.step_seconds
-        best = count(rates[case.bfloat16], case.layers, sum(case.tokens))
-        share = best / statistics.median(seconds)
-    return Measured(f"{case.model}, {case.layers} layers", case, seconds, peak, share=share)
+        count = limit.forward if case.what == "forward" else limit.step
+        found = count(rates, case.bfloat16, case.layers, sum(case.tokens))
+        rates.look(case.bfloat16)
+    ((seconds, peak),) = take_turns([case], rounds)
+    if found is not None:
+        rates.look(case.bfloat16)
+    return Measured(f"{case.model}, {case.layers} layers", case, seconds, peak, limit=found)
 
 
 def against(case: Case, system: System, rounds: int) -> list[Measured]:
@@ -134,9 +143,7 @@ def run(part: Part, quick: bool, rounds: int, progress: Progress) -> Iterator[Me
         yield whole_training(lengths[0], 4 if quick else 24, 4 + 2 * rounds)
     if part in ("comparisons", "training"):
         return
-    rates = {half: limit.best_rate(half) for half in (False, True)}
-    names = ", ".join(f"{rate / 1e9:.0f}" for rate in rates.values())
-    progress(f"matrix products at best: {names} GFLOP/s (float32, bfloat16)")
+    rates = Rates()
     if part in ("all", "models"):
         yield from _models(lengths, 4 if quick else 24, rates, rounds, progress)
     if part in ("all", "lengths"):
@@ -144,12 +151,13 @@ def run(part: Part, quick: bool, rounds: int, progress: Progress) -> Iterator[Me
             yield from _long(rates, rounds, progress)
         progress("padding")
         yield padding(rounds)
+    progress(rates.words())
 
 
 def _models(
     lengths: Sequence[int],
     layers: int,
-    rates: dict[bool, float],
+    rates: Rates,
     rounds: int,
     progress: Progress,
 ) -> Iterator[Measured]:
@@ -175,7 +183,7 @@ def _comparisons(lengths: Sequence[int], rounds: int, progress: Progress) -> Ite
         yield from against(neo, "transformers", min(rounds, 3))
 
 
-def _long(rates: dict[bool, float], rounds: int, progress: Progress) -> Iterator[Measured]:
+def _long(rates: Rates, rounds: int, progress: Progress) -> Iterator[Measured]:
     dropped = Case(what="step", tokens=(4096,), bfloat16=True, dropout=0.1)
     progress("LoRA dropout")
     yield replace(whole(dropped, rates, rounds), note="LoRA dropout 0.1")

@@ -65,7 +65,7 @@ class MergeArguments(ctypes.Structure):
     """What a low-rank update is merged into a weight with."""
 
     _fields_ = (
-        *_fields("rows columns rank half", ""),
+        *_fields("rows columns rank half transposed", ""),
         ("scaling", ctypes.c_double),
         *_fields("", "weight a b out"),
     )
@@ -77,9 +77,18 @@ class AddArguments(ctypes.Structure):
     _fields_ = _fields("count half", "x y out")
 
 
+class LowRankArguments(ctypes.Structure):
+    """What the gradients of a low-rank update are made with."""
+
+    _fields_ = _fields(
+        "tokens inputs outputs rank part x_t dy_t",
+        "x dy a b da db down",
+    )
+
+
 RECORDS = (
     *(ScanArguments, ConvArguments, NormArguments, DropoutArguments),
-    *(MergeArguments, AddArguments),
+    *(MergeArguments, AddArguments, LowRankArguments),
 )
 SIZES = (SPAN, TILE, MOST_STATES, *map(ctypes.sizeof, RECORDS))
 

@@ -4,18 +4,44 @@ import pytest
 
 from longdoc.benchmark import limit, page, suite, training
 from longdoc.benchmark.cases import Case
+from longdoc.benchmark.limit import Rates
 from longdoc.benchmark.suite import Measured
 from longdoc.benchmark.worker import Worker
 
+ONE = 2 * (768 * 3072 + 1536 * 80 + 48 * 1536 + 1536 * 768)
+"""Operations of a layer's products for one token."""
+
+
+def rates_of(single):
+    rates = Rates()
+    rates.best[False] = single
+    return rates
+
 
 def test_the_limit_counts_the_products_of_a_layer():
-    one = 2 * (768 * 3072 + 1536 * 80 + 48 * 1536 + 1536 * 768)
-    assert limit.operations(24, 1000) == 24 * 1000 * one
-    assert limit.step_seconds(1e12, 24, 1000) == pytest.approx(2 * 24 * 1000 * one / 1e12)
+    assert limit.operations(24, 1000) == 24 * 1000 * ONE
+    rates = rates_of(1e12)
+    assert limit.step(rates, False, 24, 1000).seconds() == pytest.approx(0.048 * ONE / 1e6)
     exponentials = 24 * 1000 * 1536 * 16 / limit.EXPONENTIALS
-    assert limit.forward_seconds(1e12, 24, 1000) == pytest.approx(
-        24 * 1000 * one / 1e12 + exponentials
+    assert limit.forward(rates, False, 24, 1000).seconds() == pytest.approx(
+        0.024 * ONE / 1e6 + exponentials
     )
+
+
+def test_the_limit_follows_the_best_rate_of_a_run(monkeypatch):
+    rates, seen = Rates(), iter([2e12, 4e12, 1e12])
+    monkeypatch.setattr(limit, "best_rate", lambda bfloat16, rounds: next(seen))
+    measured = Measured("a layer", Case(tokens=(1000,)), (ONE * 1e-9,), 1.0,
+                        limit=limit.step(rates, False, 1, 1000))  # fmt: skip
+    assert measured.share() == float("inf")
+    for share in (1.0, 0.5, 0.5):
+        rates.look(False)
+        assert measured.share() == pytest.approx(share)
+    assert measured.as_json()["share"] == pytest.approx(0.5)
+    assert "4000 GFLOP/s in float32" in rates.words()
+
+
+def test_a_rate_is_that_of_the_fastest_product():
     assert limit.best_rate(bfloat16=False, rounds=1) > 1e9
 
 
@@ -37,7 +63,8 @@ def test_a_case_that_cannot_run_says_why():
 
 def test_a_line_of_the_table_has_what_was_measured():
     case = Case(tokens=(2048,), bfloat16=True)
-    measured = Measured("mamba-130m, 24 layers", case, (2.0, 1.0, 4.0), 1.25, share=0.9)
+    bound = limit.Limit(rates_of(1e9), False, 1.8e9)
+    measured = Measured("mamba-130m, 24 layers", case, (2.0, 1.0, 4.0), 1.25, limit=bound)
     line = page.row(measured)
     assert line[2:6] == ("forward bf16", "2,048", "2.00", "977")
     assert line[7:9] == ("90%", "1.25")

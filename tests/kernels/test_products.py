@@ -7,35 +7,12 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from longdoc.kernels import linear as products
-from longdoc.kernels import native_library, residual, rms_norm
+from longdoc.kernels import residual, rms_norm
 from longdoc.kernels.dropout import dropout
 from longdoc.kernels.rms_norm import compiled, reference
 from tests import tolerances
 from tests.assertions import assert_close
-
-needs_native = pytest.mark.skipif(
-    native_library.load() is None, reason="the compiled kernels were not built on this machine"
-)
-
-
-def drawn(*shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator)
-
-
-def gradients(function, *tensors):
-    """Give a function's value and the gradients of its tensors."""
-    leaves = [None if x is None else x.detach().clone().requires_grad_() for x in tensors]
-    y = function(*leaves)
-    # Eighths, which float32 and float64 have alike.
-    weights = (torch.arange(y.numel()) % 17 - 8).to(y.dtype) / 8
-    (y * weights.view_as(y)).sum().backward()
-    return [y.detach(), *(x.grad for x in leaves if x is not None)]
-
-
-def assert_same(found, wanted, tolerance):
-    for place, (one, other) in enumerate(zip(found, wanted, strict=True)):
-        assert_close(one.double(), other.double(), tolerance, f"tensor {place}")
+from tests.kernels.against_torch import assert_same, drawn, gradients, needs_native
 
 
 @needs_native
@@ -71,41 +48,6 @@ def test_a_product_under_autocast_has_its_type():
         assert products.linear(x, weight).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("biased", [True, False])
-@pytest.mark.parametrize("tokens", [30, 600])  # added; merged
-@pytest.mark.parametrize("outputs", [24, 56])  # fewer than inputs; more
-def test_a_low_rank_update_is_the_sum_it_stands_for(biased, tokens, outputs):
-    x, weight, bias = drawn(2, tokens, 40), drawn(outputs, 40, seed=1), drawn(outputs, seed=2)
-    a, b = drawn(4, 40, seed=3), drawn(outputs, 4, seed=4)
-
-    def plain(x, weight, bias, a, b):
-        return F.linear(x, weight, bias) + 2.0 * F.linear(F.linear(x, a), b)
-
-    given = (x, weight, bias if biased else None, a, b)
-    wanted = gradients(plain, *(None if t is None else t.double() for t in given))
-    found = gradients(lambda *t: products.low_rank_linear(*t, 2.0), *given)
-    assert_same(found, wanted, tolerances.SCAN_FLOAT32)
-
-
-@pytest.mark.parametrize("outputs", [24, 56])
-def test_dropout_of_a_low_rank_update_is_the_same_on_the_way_back(outputs):
-    x, weight = drawn(2, 100, 40), drawn(outputs, 40, seed=1)
-    a, b = drawn(4, 40, seed=3), drawn(outputs, 4, seed=4)
-
-    def fused(x, a, b):
-        torch.manual_seed(7)
-        return products.low_rank_linear(x, weight, None, a, b, 2.0, 0.25)
-
-    torch.manual_seed(7)
-    seed = int(torch.randint(2**62, ()).item())
-    mask = dropout(torch.ones_like(x), 0.25, seed)
-
-    def plain(x, a, b):
-        return F.linear(x, weight) + 2.0 * F.linear(F.linear(x * mask, a), b)
-
-    assert_same(gradients(fused, x, a, b), gradients(plain, x, a, b), tolerances.SCAN_FLOAT32)
-
-
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 def test_dropout_keeps_the_share_it_should_and_the_mean(kind):
     x = torch.ones(300, 1001, dtype=kind)
@@ -124,26 +66,6 @@ def test_a_bias_may_have_any_strides():
     x, weight = drawn(100, 40), drawn(24, 40, seed=1)
     for bias in (drawn(24, 3)[:, 1], drawn(1).expand(24)):
         assert_close(products.linear(x, weight, bias), F.linear(x, weight, bias), 1e-5)
-
-
-def test_a_second_derivative_is_refused_rather_than_wrong():
-    x, weight = drawn(100, 40).requires_grad_(), drawn(24, 40, seed=1)
-    a, b = drawn(4, 40, seed=3), drawn(24, 4, seed=4)
-    y = products.low_rank_linear(x, weight, None, a, b, 2.0)
-    (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        first.square().sum().backward()
-
-
-@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("rows", [1, 8, 21, 64])
-def test_a_merged_weight_is_the_sum_it_stands_for(kind, rows):
-    weight, a, b = drawn(rows, 37), drawn(5, 37, seed=1), drawn(rows, 5, seed=2)
-    wanted = weight.double() + 0.5 * (b.double() @ a.double())
-    found = products.merged(weight, a, b, 0.5, kind)
-    assert found.dtype == kind
-    tolerance = tolerances.SCAN_FLOAT32 if kind == torch.float32 else tolerances.BFLOAT16
-    assert_close(found.double(), wanted, tolerance)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
@@ -225,16 +147,6 @@ def test_a_layer_that_gives_another_shape_is_added_as_torch_adds():
     x, weight = drawn(2, 70, 24), drawn(24, seed=1)
     y = residual.around(lambda h: h[:, :1], x, weight, 1e-5, torch.float32)
     assert_close(y, x + reference.rms_norm(x, weight, 1e-5)[:, :1], 1e-5)
-
-
-def test_a_backward_pass_inside_autocast_of_a_forward_pass_outside_runs():
-    x, weight = drawn(2, 200, 40), drawn(24, 40, seed=1)
-    a, b = drawn(4, 40, seed=3).requires_grad_(), drawn(24, 4, seed=4).requires_grad_()
-    x.requires_grad_()
-    y = products.low_rank_linear(x, weight, None, a, b, 2.0, 0.1)
-    with torch.autocast("cpu", torch.bfloat16):
-        y.sum().backward()
-    assert x.grad.dtype == torch.float32
 
 
 def test_dropout_is_not_added_to_what_does_not_fit():

@@ -132,6 +132,13 @@ static void check_merge_and_add(int level, int threads, int64_t rows, int64_t co
   s.rows = rows, s.columns = columns, s.rank = rank, s.scaling = 2, s.weight = weight.data();
   s.a = a.data(), s.b = b.data(), s.out = out.data();
   if (!longdoc_merge(&s, level, threads)) failures++;
+  std::vector<float> turned(out.size());
+  MergeArguments other = s;
+  other.out = turned.data(), other.transposed = 1;
+  if (!longdoc_merge(&other, level, threads)) failures++;
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t c = 0; c < columns; c++)
+      if (turned[c * rows + r] != out[r * columns + c]) failures++;
   std::vector<double> wanted(weight.begin(), weight.end()), sums(weight.size());
   for (int64_t r = 0; r < rows; r++)
     for (int64_t c = 0; c < columns; c++)
@@ -143,6 +150,31 @@ static void check_merge_and_add(int level, int threads, int64_t rows, int64_t co
   add.count = rows * columns, add.x = weight.data(), add.y = y.data(), add.out = out.data();
   if (!longdoc_add(&add, level, threads)) failures++;
   close("sum", out, sums);
+}
+
+static void check_low_rank(int level, int threads, int64_t tokens, int64_t inputs, int64_t outputs, int64_t rank) {
+  auto x = drawn(tokens * inputs), dy = drawn(tokens * outputs), a = drawn(rank * inputs), b = drawn(rank * outputs);
+  LowRankArguments s{};
+  s.tokens = tokens, s.inputs = s.x_t = inputs, s.outputs = s.dy_t = outputs, s.rank = rank, s.part = 40;
+  const int64_t parts = (tokens + s.part - 1) / s.part;
+  std::vector<float> da(parts * a.size()), db(parts * b.size()), down(tokens * rank);
+  s.x = x.data(), s.dy = dy.data(), s.a = a.data(), s.b = b.data();
+  s.da = da.data(), s.db = db.data(), s.down = down.data();
+  if (!longdoc_low_rank(&s, level, threads)) failures++;
+  std::vector<double> wanted_da(da.size()), wanted_db(db.size()), wanted_down(down.size());
+  for (int64_t t = 0; t < tokens; t++)
+    for (int64_t r = 0; r < rank; r++) {
+      double low = 0, narrowed = 0;
+      for (int64_t i = 0; i < inputs; i++) low += (double)x[t * inputs + i] * a[r * inputs + i];
+      for (int64_t i = 0; i < outputs; i++) narrowed += (double)dy[t * outputs + i] * b[r * outputs + i];
+      wanted_down[t * rank + r] = narrowed;
+      const int64_t row = t / s.part * rank + r;
+      for (int64_t i = 0; i < inputs; i++) wanted_da[row * inputs + i] += narrowed * x[t * inputs + i];
+      for (int64_t i = 0; i < outputs; i++) wanted_db[row * outputs + i] += low * dy[t * outputs + i];
+    }
+  close("narrowed gradient", down, wanted_down);
+  close("gradient of a", da, wanted_da);
+  close("gradient of b", db, wanted_db);
 }
 
 int main() {
@@ -160,6 +192,7 @@ int main() {
           check_conv(level, threads, {0, 1, 3, 68, 200}, d, k);
           check_norm_and_dropout(level, threads, 70, d);
           check_merge_and_add(level, threads, 13 * k, d, k);
+          check_low_rank(level, threads, 50 * k - 37, d, 3 * d + k, 4 * k + 1);
           checks += 3;
         }
     }

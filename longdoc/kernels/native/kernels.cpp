@@ -90,10 +90,16 @@ struct DropoutArguments {
 };
 
 struct MergeArguments {
-  int64_t rows, columns, rank, half;
+  int64_t rows, columns, rank, half, transposed;
   double scaling;
   const float *weight, *a, *b;
   void *out;
+};
+
+struct LowRankArguments {
+  int64_t tokens, inputs, outputs, rank, part, x_t, dy_t;
+  const float *x, *dy, *a, *b;
+  float *da, *db, *down;
 };
 
 typedef void (*Task)(const ScanArguments &, int64_t);
@@ -293,7 +299,7 @@ static bool run(const Arguments &s, void (*task)(const Arguments &, int64_t), in
 
 // So that Python can tell a library that was built from other sources.
 EXPORT int64_t longdoc_size(int which) {
-  const int64_t sizes[] = {SPAN, TILE, MOST_STATES, sizeof(ScanArguments), sizeof(ConvArguments), sizeof(NormArguments), sizeof(DropoutArguments), sizeof(MergeArguments), sizeof(AddArguments)};
+  const int64_t sizes[] = {SPAN, TILE, MOST_STATES, sizeof(ScanArguments), sizeof(ConvArguments), sizeof(NormArguments), sizeof(DropoutArguments), sizeof(MergeArguments), sizeof(AddArguments), sizeof(LowRankArguments)};
   return sizes[which];
 }
 
@@ -352,6 +358,11 @@ EXPORT int longdoc_merge(const MergeArguments *s, int level, int threads) {
   void (*task)(const MergeArguments &, int64_t) =
       s->half ? CHOOSE(level, merge_task<Half>) : CHOOSE(level, merge_task<float>);
   return run(*s, task, (s->rows + FEW - 1) / FEW, threads);
+}
+
+EXPORT int longdoc_low_rank(const LowRankArguments *s, int level, int threads) {
+  void (*task)(const LowRankArguments &, int64_t) = CHOOSE(level, low_rank_task);
+  return run(*s, task, (s->tokens + s->part - 1) / s->part, threads);
 }
 
 EXPORT int longdoc_add(const AddArguments *s, int level, int threads) {

@@ -1,0 +1,206 @@
+"""A linear layer with a low-rank update, without a pass over memory for the update.
+
+Letters: ``m`` tokens, ``k`` inputs, ``n`` outputs, ``r`` rank.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from longdoc.kernels import native_library
+from longdoc.kernels.dropout import dropout
+from longdoc.kernels.linear import across, back, multiplied, product, shaped
+from longdoc.kernels.native_library import LowRankArguments, MergeArguments
+
+MERGED_ABOVE = 128
+"""Tokens above which merging a low-rank update into the weight costs less than adding it
+(docs/experiment-log.md)."""
+PARTS, SMALLEST_PART = 16, 64
+"""Parts of the tokens that make their own share of the gradients, and tokens of the smallest:
+a decision of the project. By shapes alone, so that sums do not depend on the number of threads."""
+
+
+def low_rank_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    a: Tensor,
+    b: Tensor,
+    scaling: float,
+    rate: float = 0.0,
+) -> Tensor:
+    """Do what a linear layer with LoRA does, without a pass over memory for the update.
+
+    Without dropout the update of many tokens is merged into a copy of the weight; of few, or with
+    dropout, it is added where the product is written.
+
+    Args:
+        x: Shape ``(..., k)``.
+        weight: Shape ``(n, k)``.
+        bias: Shape ``(n,)``.
+        a: Shape ``(r, k)``.
+        b: Shape ``(n, r)``.
+        scaling: The update is multiplied by it.
+        rate: Dropout on the update's input.
+
+    Returns:
+        Shape ``(..., n)``, in autocast's type where it is on.
+
+    Source:
+        hu2022lora, Eq. 3.
+    """
+    kind = x.dtype
+    if torch.is_autocast_enabled("cpu"):
+        kind = torch.get_autocast_dtype("cpu")
+    seed = int(torch.randint(2**62, (), device="cpu").item()) if rate else 0
+    with torch.autocast("cpu", enabled=False):
+        found: Tensor = _LowRank.apply(  # type: ignore[no-untyped-call]
+            x.to(kind), weight, bias, a, b, scaling, rate, seed
+        )
+    return found
+
+
+class _LowRank(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+        a, b, scaling, rate, seed = rest
+        ctx.numbers = (scaling, rate, seed, bias is not None)
+        kind = x.dtype
+        offset = None if bias is None else bias.to(kind)
+        if not rate and x.numel() > MERGED_ABOVE * x.shape[-1]:
+            ctx.save_for_backward(x, weight, a, b, None)
+            return product(x, merged(weight, a, b, scaling, kind), offset)
+        low = _narrowed(x, a, rate, seed)
+        ctx.save_for_backward(x, weight, a, b, low)
+        if weight.shape[0] > weight.shape[1]:
+            # Beside the input, which is the narrower of the two: one product for both.
+            wide = torch.cat([x.reshape(-1, x.shape[-1]), low], dim=1)
+            both = torch.cat([weight.to(kind), (scaling * b).to(kind)], dim=1)
+            return shaped(product(wide, both, offset), x)
+        y = product(x, weight.to(kind), offset)
+        y.view(-1, y.shape[-1]).addmm_(low, b.t().to(kind), alpha=scaling)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.autocast("cpu", enabled=False):
+            return _gradients(ctx, dy)
+
+
+def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    """Give the gradients of a low-rank linear layer's inputs."""
+    x, weight, a, b, low = ctx.saved_tensors
+    scaling, rate, seed, biased = ctx.numbers
+    kind = x.dtype
+    rows, seen = (t.reshape(-1, t.shape[-1]) for t in (dy, dropout(x, rate, seed) if rate else x))
+    da, db, down = factor_gradients(seen, rows, a, b, scaling, low)
+    del seen
+    dx = None
+    if ctx.needs_input_grad[0]:
+        whole = weight.to(kind) if rate else merged(weight, a, b, scaling, kind, by_columns=True)
+        dx = back(rows, whole)
+        if rate:
+            dropout(multiplied((scaling * down).to(kind), a.to(kind)), rate, seed, to=dx)
+        dx = dx.view(x.shape)
+    dweight = across(rows, x.reshape(-1, x.shape[-1])) if ctx.needs_input_grad[1] else None
+    dbias = rows.sum(0).float() if biased and ctx.needs_input_grad[2] else None
+    if dweight is not None:
+        dweight = dweight.to(weight.dtype)
+    return dx, dweight, dbias, da.to(a.dtype), db.to(b.dtype), None, None, None
+
+
+def factor_gradients(
+    x: Tensor, dy: Tensor, a: Tensor, b: Tensor, scaling: float, low: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Give the gradients of a low-rank update's factors, reading every token once in float32.
+
+    Args:
+        x: What the update was made from, shape ``(m, k)``.
+        dy: Gradient of the layer's output, shape ``(m, n)``.
+        a: Shape ``(r, k)``.
+        b: Shape ``(n, r)``.
+        scaling: The update is multiplied by it.
+        low: ``x @ a.t()``, if it is known.
+
+    Returns:
+        The gradients of ``a`` and ``b``, and ``dy @ b``.
+    """
+    parts = (x, dy, a, b)
+    plain = all(part.dtype == torch.float32 and part.device.type == "cpu" for part in parts)
+    if plain and len(x) and native_library.available():
+        return _compiled_gradients(x, dy, a, b, scaling)
+    low = x @ a.t().to(x.dtype) if low is None else low
+    down = dy @ b.to(dy.dtype)
+    return scaling * (down.t() @ x), scaling * (dy.t() @ low), down
+
+
+def _compiled_gradients(
+    x: Tensor, dy: Tensor, a: Tensor, b: Tensor, scaling: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    x, dy = (part if part.stride(1) == 1 else part.contiguous() for part in (x, dy))
+    tokens, rank = len(x), len(a)
+    part = max(SMALLEST_PART, -(-tokens // PARTS))
+    parts = -(-tokens // part)
+    arguments = LowRankArguments(
+        tokens=tokens, inputs=x.shape[1], outputs=dy.shape[1], rank=rank, part=part,
+        x_t=x.stride(0), dy_t=dy.stride(0),
+    )  # fmt: skip
+    made = {
+        "da": a.new_empty(parts, rank, x.shape[1]),
+        "db": a.new_empty(parts, rank, dy.shape[1]),
+        "down": a.new_empty(tokens, rank),
+    }
+    given = {"x": x, "dy": dy, "a": a.contiguous(), "b": b.t().contiguous()}
+    native_library.fill(arguments, {**given, **made})
+    native_library.call("longdoc_low_rank", arguments)
+    da, db = (scaling * made[name].sum(0) for name in ("da", "db"))
+    return da, db.t(), made["down"]
+
+
+def _narrowed(x: Tensor, a: Tensor, rate: float, seed: int) -> Tensor:
+    """Give what an update makes of its input, shape ``(m, r)``."""
+    seen = dropout(x, rate, seed) if rate else x
+    return seen.reshape(-1, x.shape[-1]) @ a.t().to(x.dtype)
+
+
+def merged(
+    weight: Tensor,
+    a: Tensor,
+    b: Tensor,
+    scaling: float,
+    kind: torch.dtype,
+    by_columns: bool = False,
+) -> Tensor:
+    """Give a weight with its low-rank update in it, without gradients.
+
+    Args:
+        weight: Shape ``(n, k)``.
+        a: Shape ``(r, k)``.
+        b: Shape ``(n, r)``.
+        scaling: The update is multiplied by it.
+        kind: Type of the result.
+        by_columns: Whether columns lie side by side in memory, where that costs nothing.
+
+    Returns:
+        ``weight + scaling * b @ a``, shape ``(n, k)``.
+    """
+    parts = (weight, a, b)
+    serves = kind in (torch.float32, torch.bfloat16) and all(
+        part.device.type == "cpu" and part.dtype == torch.float32 for part in parts
+    )
+    if not serves or not native_library.available():
+        return torch.addmm(weight, b, a, alpha=scaling).to(kind)
+    weight, a, b = (part.contiguous() for part in parts)
+    by_columns = by_columns and kind == torch.float32
+    shape = weight.shape[::-1] if by_columns else weight.shape
+    out = torch.empty(shape, dtype=kind)
+    arguments = MergeArguments(
+        rows=weight.shape[0], columns=weight.shape[1], rank=a.shape[0],
+        half=kind == torch.bfloat16, transposed=by_columns, scaling=scaling,
+    )  # fmt: skip
+    native_library.fill(arguments, {"weight": weight, "a": a, "b": b, "out": out})
+    native_library.call("longdoc_merge", arguments)
+    return out.t() if by_columns else out
