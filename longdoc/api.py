@@ -209,6 +209,8 @@ def compare(
     plan_file: str | Path | Mapping[str, Any],
     output: str | Path = "runs",
     progress: Progress = silent,
+    *,
+    processes: int = 1,
 ) -> Comparison:
     """Train and compare every system of a plan; what is there already is not trained again.
 
@@ -216,6 +218,7 @@ def compare(
         plan_file: A YAML file, or its content as nested values.
         output: Folder in which the plan gets a folder with runs and ``comparison.json``.
         progress: Told how far the whole plan is.
+        processes: How many runs to have at work at once.
 
     Raises:
         LongdocError: The plan is not as it must be, or not one run succeeded.
@@ -230,7 +233,7 @@ def compare(
         'svm'
     """
     made = plan.make(plan_file) if isinstance(plan_file, Mapping) else plan.read(plan_file)
-    return comparing.execute(made, output, progress)
+    return comparing.execute(made, output, progress, processes=processes)
 
 
 def sweep(

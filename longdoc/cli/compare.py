@@ -21,20 +21,23 @@ def compare(
     plan: Annotated[str, Parameter(help="YAML file with systems and seeds")],
     *,
     output: Annotated[str, Parameter(help="Folder in which the plan gets a folder")] = "runs",
+    processes: Annotated[int, Parameter(help="Runs at work at once; they share the processor")] = 1,
     markdown: Annotated[
         bool, Parameter(help="Print the comparison as Markdown", negative=())
     ] = False,
 ) -> None:
     """Train and compare every system of a plan, and write a report.
 
-    What is finished is not trained again: an interrupted comparison goes on where it was.
+    What is finished is not trained again: an interrupted comparison goes on where it was. The same
+    command in a second terminal, or on a second machine that shares the folder, helps with what
+    is left.
 
     Example: longdoc compare examples/demo.yaml
     """
     choices.prepare()
     read = plans.read(plan)
     with shown() as progress:
-        comparison = comparing.execute(read, output, progress)
+        comparison = comparing.execute(read, output, progress, processes=processes)
     page = api.write_report(comparison, Path(output) / read.about.name / "report.html")
     if markdown:
         print(render(comparison))

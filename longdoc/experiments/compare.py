@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from longdoc.documents.document import Corpus
 from longdoc.errors import RunError
-from longdoc.experiments import store
-from longdoc.experiments.plan import Plan, PlannedRun, PlanSettings
-from longdoc.experiments.runner import Runner, reason
+from longdoc.experiments import making, store
+from longdoc.experiments.plan import Plan, PlanSettings
 from longdoc.experiments.store import Run
 from longdoc.metrics import significance
 from longdoc.metrics.significance import Difference
@@ -259,32 +257,26 @@ def as_values(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def execute(plan: Plan, output: str | Path = "runs", progress: Progress = silent) -> Comparison:
+def execute(
+    plan: Plan, output: str | Path = "runs", progress: Progress = silent, *, processes: int = 1
+) -> Comparison:
     """Run what a plan asks for and compare it; what is there already is not run again.
 
-    A run that fails becomes a row with its reason; the others go on.
+    A run that fails becomes a row with its reason; the others go on. Other processes, on this
+    machine or on others that share the folder, may work on the same plan at the same time.
 
     Args:
         plan: Systems and seeds.
         output: Folder in which the plan gets a folder of its own.
         progress: Told how far it is.
+        processes: How many runs to have at work at once; they share the processor's threads.
 
     Raises:
         RunError: Not one run succeeded.
+        SettingsError: So many processes cannot be.
     """
     root = Path(output) / plan.about.name
-    runner = Runner(root / "runs")
-    failures: dict[str, str] = {}
-    finished: list[Run] = []
-    shares = _Shares(plan.runs, progress)
-    for number, planned in enumerate(plan.runs):
-        name = f"{planned.system} (seed {planned.settings.training.seed})"
-        tell = shares.part(number, name)
-        try:
-            shares.learn(runner.corpus(planned.settings, tell))
-            finished.append(runner.make(planned, tell))
-        except Exception as error:  # whatever one system does, the others go on
-            failures[name] = reason(error)
+    finished, failures = making.make_all(plan, root, progress, processes)
     if not finished:
         message = f"not one run succeeded: {next(iter(failures.values()), 'the plan is empty')}"
         raise RunError(message)
@@ -293,34 +285,3 @@ def execute(plan: Plan, output: str | Path = "runs", progress: Progress = silent
     comparison = from_runs(finished, plan.about, failures, command)
     store.write_json(root / "comparison.json", as_values(comparison))
     return comparison
-
-
-class _Shares:
-    """How much of a plan each run is, so that one bar can tell how long the whole will take."""
-
-    def __init__(self, runs: Sequence[PlannedRun], progress: Progress) -> None:
-        self.runs, self.progress = runs, progress
-        self.sizes = [self._size(planned, 1000.0) for planned in runs]
-
-    def learn(self, corpus: Corpus) -> None:
-        """Take the documents' real lengths into account, a token being about four characters."""
-        lengths = np.array([sum(map(len, d.paragraphs)) / 4 for d in corpus.splits["train"]])
-        self.sizes = [
-            self._size(p, float(np.minimum(lengths, p.settings.tokens.max_tokens).mean()))
-            for p in self.runs
-        ]
-
-    @staticmethod
-    def _size(planned: PlannedRun, tokens: float) -> float:
-        if planned.settings.has_no_backbone():
-            return 20.0
-        return planned.settings.training.epochs * tokens
-
-    def part(self, number: int, name: str) -> Progress:
-        """Give what one run tells its own progress to."""
-
-        def tell(share: float, message: str) -> None:
-            done = sum(self.sizes[:number]) + share * self.sizes[number]
-            self.progress(done / sum(self.sizes), f"{name}: {message}")
-
-        return tell

@@ -1,12 +1,7 @@
 """Many settings tried on the same documents, chosen between on validation alone."""
 
-import multiprocessing
-import os
-import signal
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +9,14 @@ import numpy as np
 import torch
 
 from longdoc.errors import RunError
-from longdoc.experiments import run, store
+from longdoc.experiments import run, store, together
 from longdoc.experiments.compare import System
 from longdoc.experiments.plan import PlannedRun, seeded
 from longdoc.experiments.runner import Runner, reason
 from longdoc.experiments.space import Point, SweepPlan, SweepSettings, point_name
 from longdoc.experiments.store import Run
 from longdoc.experiments.study import RUNS, Study, Trial, why
-from longdoc.settings import require
-from longdoc.training import workplace
 from longdoc.training.progress import Progress, silent
-
-LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -91,9 +82,7 @@ def execute(
     Raises:
         RunError: Not one trial succeeded, or a process was killed.
     """
-    require(processes >= 1, "processes", "at least 1", processes)
-    one = "1 on a system without file locks"
-    require(processes == 1 or workplace.HAS_LOCKS, "processes", one, processes)
+    together.check(processes)
     root = Path(output) / plan.about.name
     study = _study(plan, root)
     study.retry()
@@ -101,7 +90,9 @@ def execute(
     if processes == 1:
         work(plan, root, progress)
     else:
-        early = _together(plan, study, processes, progress)
+        early = together.run(
+            _work_silently, (plan, root), processes, lambda: _state(study), progress
+        )
     progress(1.0, "reading runs")
     with study.turn():
         found = _read(plan, study, command)
@@ -149,6 +140,16 @@ def work(plan: SweepPlan, root: Path, progress: Progress = silent, threads: int 
             _try(study, runner, trial, _part(progress, _finished(study), total))
 
 
+def _work_silently(plan: SweepPlan, root: Path, threads: int) -> None:
+    work(plan, root, silent, threads)
+
+
+def _state(study: Study) -> tuple[float, str]:
+    """Give the share of a sweep's trials that have ended, and that in words."""
+    finished, total = _finished(study), study.plan.trials()
+    return min(1.0, finished / total), f"{finished} of {total} trials"
+
+
 def _finished(study: Study) -> int:
     return len(study.done()) + len(study.failures())
 
@@ -180,38 +181,6 @@ def _try(study: Study, runner: Runner, trial: Trial, progress: Progress) -> None
         return
     value = Tried(trial.point, System(name, tuple(made), {})).validation(study.plan.about.metric)
     study.tell(trial, value, [entry.folder.name for entry in made])
-
-
-def _together(plan: SweepPlan, study: Study, processes: int, progress: Progress) -> str:
-    """Have several processes work on a sweep, and tell how far they are together.
-
-    Returns:
-        What is to be said of processes that ended early; nothing where none did.
-    """
-    context = multiprocessing.get_context("spawn")
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    started: list[SpawnProcess] = []
-    try:
-        for _ in range(processes):
-            worker = context.Process(target=work, args=(plan, study.root, silent, threads))
-            worker.start()
-            started.append(worker)
-        while any(worker.is_alive() for worker in started):
-            finished = _finished(study)
-            progress(min(1.0, finished / plan.trials()), f"{finished} of {plan.trials()} trials")
-            started[0].join(LOOK_SECONDS) if started[0].is_alive() else time.sleep(LOOK_SECONDS)
-    finally:
-        for worker in started:
-            worker.terminate()
-            worker.join()
-    codes = [worker.exitcode for worker in started if worker.exitcode]
-    if not codes:
-        return ""
-    memory = ", mostly for want of memory" if -signal.SIGKILL in codes else ""
-    return (
-        f"{len(codes)} of {processes} processes ended early (exit code {codes[0]}{memory}); "
-        f"the same command goes on where they were"
-    )
 
 
 def read(plan: SweepPlan, output: str | Path = "runs", command: str = "") -> Sweep:

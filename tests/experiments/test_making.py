@@ -1,0 +1,97 @@
+"""Runs of a plan made by several processes at once."""
+
+import subprocess
+import sys
+import threading
+
+import pytest
+import yaml
+
+from longdoc.errors import SettingsError
+from longdoc.experiments import compare, making, plan
+from longdoc.training import workplace
+
+PLAN = {
+    "name": "shared", "seeds": [0, 1], "resamples": 200, "baselines": False,
+    "settings": {"data": {"dataset": "examples/letters.jsonl"}},
+    "systems": [
+        {"name": "svm", "baseline": {"name": "tfidf-svm"}},
+        {"name": "majority", "baseline": {"name": "majority"}},
+        {"name": "missing", "backbone": {"name": "no-such-backbone"}},
+    ],
+}  # fmt: skip
+
+
+def finished(output):
+    runs = output / "shared" / "runs"
+    return [folder for folder in runs.iterdir() if not folder.name.startswith(".")]
+
+
+def test_a_run_that_another_process_is_at_work_on_is_waited_for(tmp_path):
+    made, told = plan.make(PLAN), []
+    waits = threading.Event()
+
+    def tell(share, message):
+        told.append(message)
+        if "another process is at work on it" in message:
+            waits.set()
+
+    locks = tmp_path / "shared" / making.LOCKS
+    locks.mkdir(parents=True)
+    found = []
+    worker = threading.Thread(target=lambda: found.append(compare.execute(made, tmp_path, tell)))
+    with workplace.locked(locks / made.runs[0].settings.digest(), wait=False) as mine:
+        assert mine
+        worker.start()
+        assert waits.wait(timeout=60)
+        assert len(finished(tmp_path)) == 3  # all others that can be made
+    worker.join(timeout=60)
+    assert [len(system.runs) for system in found[0].systems] == [2, 2]
+    seeds = [run.settings.training.seed for run in found[0].systems[0].runs]
+    assert seeds == [0, 1]  # in the plan's order, whichever came first
+
+
+def test_what_failed_is_not_tried_again_by_the_next_process_but_by_the_next_command(tmp_path):
+    made, root = plan.make(PLAN), tmp_path / "shared"
+    compare.execute(made, tmp_path)
+    note = next((root / making.LOCKS).glob(f"*{making.FAILED}"))
+    note.write_text("the machine was full", encoding="utf-8")
+    making.work(made, root, threads=1)
+    assert note.read_text(encoding="utf-8") == "the machine was full"
+    again = compare.execute(made, tmp_path)
+    assert all("is no catalogue name" in reason for reason in again.failures.values())
+
+
+def test_no_process_at_all_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match="processes must be at least 1; got 0"):
+        compare.execute(plan.make(PLAN), tmp_path, processes=0)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_processes_come_to_what_one_does(tmp_path):
+    file = tmp_path / "plan.yaml"
+    file.write_text(yaml.safe_dump(PLAN))
+    made, told = plan.read(file), []
+    one = compare.execute(made, tmp_path / "one")
+    two = compare.execute(
+        made, tmp_path / "two", lambda share, message: told.append(message), processes=2
+    )
+    assert compare.as_values(two) == compare.as_values(one)
+    assert any(message.endswith("of 6 runs") for message in told)
+
+
+@pytest.mark.slow
+def test_two_commands_share_a_plan(tmp_path):
+    file = tmp_path / "plan.yaml"
+    file.write_text(yaml.safe_dump(PLAN))
+    command = [sys.executable, "-m", "longdoc", "compare", str(file), "--output", str(tmp_path)]
+    both = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for process in both:
+        out, error = process.communicate(timeout=240)
+        assert process.returncode == 0, error
+        assert "report: " in out
+    assert len(finished(tmp_path)) == 4
