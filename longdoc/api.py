@@ -21,11 +21,11 @@ from longdoc.experiments.store import Run as Run
 from longdoc.experiments.sweep import Sweep as Sweep
 from longdoc.imbalance.answer import recorded_shift
 from longdoc.predictions import decide
+from longdoc.progress import Progress, silent
 from longdoc.report import page
 from longdoc.settings import build
 from longdoc.tokens.encoding import encode
 from longdoc.training.predict import Reader
-from longdoc.training.progress import Progress, silent
 from longdoc.training.settings import uses_bfloat16
 
 DOCUMENTS_A_CALL = 256

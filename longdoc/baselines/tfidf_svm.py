@@ -18,7 +18,7 @@ from sklearn.svm import LinearSVC
 from longdoc.baselines.settings import BaselineSettings
 from longdoc.documents.document import Kind
 from longdoc.errors import DataError
-from longdoc.training.progress import Progress, silent
+from longdoc.progress import Progress, silent
 
 
 @dataclass(frozen=True)

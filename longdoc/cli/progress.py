@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from longdoc.training.progress import Progress
+from longdoc.progress import Progress
 
 LINE_SECONDS = 20.0
 

@@ -8,7 +8,7 @@ identifiers, never texts.
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 
 from longdoc.documents import leaks, near_copies
 from longdoc.documents.document import SPLITS, Corpus, Document, by_frequency
+from longdoc.progress import Progress, silent
 
 EXAMPLES = 10
 """Identifiers that are given for each finding."""
@@ -41,7 +42,6 @@ DAMAGE = {
     ),
 }
 """Kind of damage to how it is recognised."""
-Tell = Callable[[float, str], None]
 Counts = Mapping[str, int]
 
 
@@ -113,7 +113,7 @@ class Audit:
 Placed = tuple[str, Document]
 
 
-def audit(corpus: Corpus, progress: Tell = lambda share, message: None) -> Audit:
+def audit(corpus: Corpus, progress: Progress = silent) -> Audit:
     """Look through a corpus as its makers ship it (for ECHR: with ``leaks="keep"``).
 
     Args:
@@ -195,7 +195,7 @@ def _exact(placed: Sequence[Placed]) -> list[list[int]]:
 
 
 def _near(
-    placed: Sequence[Placed], exact: Sequence[Sequence[int]], progress: Tell
+    placed: Sequence[Placed], exact: Sequence[Sequence[int]], progress: Progress
 ) -> list[list[int]]:
     """Group documents that are exact or near copies, by their places."""
 

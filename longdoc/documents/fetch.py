@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ import urllib3
 
 from longdoc.documents.document import Download
 from longdoc.errors import DataError
+from longdoc.progress import Progress
 
 ATTEMPTS = 5
 """Attempts in a row that bring nothing new, before a server is given up."""
@@ -34,14 +35,13 @@ ADDRESS_ERRORS = (
     requests.exceptions.MissingSchema,
 )
 BUSY = (408, 425, 429, 500, 502, 503, 504)
-Tell = Callable[[float, str], None]
 
 
 class _BrokenOffError(Exception):
     """The server ended, or stalled, before the file was whole."""
 
 
-def fetch(download: Download, part: Path, progress: Tell) -> str:
+def fetch(download: Download, part: Path, progress: Progress) -> str:
     """Get a file, going on where an earlier attempt ended.
 
     Args:
@@ -98,7 +98,7 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _whole(address: str, part: Path, progress: Tell) -> None:
+def _whole(address: str, part: Path, progress: Progress) -> None:
     """Ask again and again, as long as something new arrives."""
     part.parent.mkdir(parents=True, exist_ok=True)
     vain, reason, most = 0, "", _size(part)
@@ -116,7 +116,7 @@ def _whole(address: str, part: Path, progress: Tell) -> None:
     raise DataError(message)
 
 
-def _ask(address: str, part: Path, progress: Tell) -> None:
+def _ask(address: str, part: Path, progress: Progress) -> None:
     """Send one request, and write what comes.
 
     Raises:
@@ -138,7 +138,9 @@ def _ask(address: str, part: Path, progress: Tell) -> None:
         raise _BrokenOffError(_short(error)) from error
 
 
-def _take(address: str, answer: requests.Response, part: Path, have: int, progress: Tell) -> None:
+def _take(
+    address: str, answer: requests.Response, part: Path, have: int, progress: Progress
+) -> None:
     if answer.status_code in BUSY:
         message = f"status {answer.status_code}"
         raise _BrokenOffError(message)

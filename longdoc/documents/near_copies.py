@@ -7,12 +7,13 @@ Letters: ``n`` texts, ``s`` shingles of a text, ``h`` hash functions.
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from longdoc.documents.duplicates import hashed_shingles
+from longdoc.progress import Progress, silent
 
 BANDS, ROWS = 21, 6
 """Two texts meet where all rows of a band agree: of pairs with resemblance 0.8 this misses one in
@@ -37,7 +38,7 @@ Numbers = NDArray[np.uint32]
 def groups(
     texts: Iterable[str],
     resemblance: float = 0.8,
-    progress: Callable[[float, str], None] = lambda share, message: None,
+    progress: Progress = silent,
     total: int | None = None,
 ) -> list[list[int]]:
     """Group texts of which each is a near copy of another of its group.

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 from longdoc.documents import archives, catalog, fetch, git_log
 from longdoc.documents.catalog import DATASETS, DataSettings
 from longdoc.documents.document import Card, Download
-from longdoc.documents.fetch import Tell
 from longdoc.errors import DataError
+from longdoc.progress import Progress, silent
 
 NEEDS_NOTHING = ("python-imports", "synthetic", "bytecode", git_log.CARD.name)
 SINGLE_ENDINGS = (".json", ".json.gz", ".zip")
@@ -46,7 +46,7 @@ def get(
     *,
     file: str | Path | None = None,
     address: str | None = None,
-    progress: Tell = lambda share, message: None,
+    progress: Progress = silent,
 ) -> Obtained:
     """Get a data set, check it, and put it into the cache.
 
@@ -97,7 +97,7 @@ def _there(card: Card, home: Path) -> Obtained | None:
     return None
 
 
-def _unlisted(card: Card, home: Path, progress: Tell) -> Obtained | None:
+def _unlisted(card: Card, home: Path, progress: Progress) -> Obtained | None:
     """Give what lies in the cache under the data set's name without a manifest, if it is whole.
 
     A user put it there, or a process ended just before the manifest.
@@ -164,7 +164,7 @@ def _runs(mark: Path) -> bool:
 
 
 def _from_network(
-    card: Card, address: str | None, home: Path, workplace: Path, progress: Tell
+    card: Card, address: str | None, home: Path, workplace: Path, progress: Progress
 ) -> Obtained:
     wanted = _downloads(card, address)
     files = []
@@ -224,7 +224,9 @@ def _downloads(card: Card, address: str | None) -> Sequence[Download]:
     ]
 
 
-def _from_copy(card: Card, source: Path, home: Path, workplace: Path, progress: Tell) -> Obtained:
+def _from_copy(
+    card: Card, source: Path, home: Path, workplace: Path, progress: Progress
+) -> Obtained:
     if not source.exists():
         message = f"there is no file or folder {source}"
         raise DataError(message)
@@ -265,7 +267,7 @@ def _name(card: Card, source: Path) -> str:
     raise DataError(message)
 
 
-def _check(card: Card, place: Path, progress: Tell) -> bool | None:
+def _check(card: Card, place: Path, progress: Progress) -> bool | None:
     """Read every task (of many, four), and say whether the files are the published ones.
 
     Raises:

@@ -18,7 +18,7 @@ from longdoc.metrics import significance
 from longdoc.metrics.significance import Difference
 from longdoc.metrics.thresholds import MODES
 from longdoc.predictions import decide
-from longdoc.training.progress import Progress, silent
+from longdoc.progress import Progress, silent
 
 METRICS = ("micro-f1", "macro-f1")
 LEVEL = 0.05

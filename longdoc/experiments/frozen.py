@@ -25,10 +25,10 @@ from longdoc.documents.archives import cache_folder
 from longdoc.documents.document import SPLITS, Corpus
 from longdoc.experiments.settings import Settings
 from longdoc.metrics import cost
+from longdoc.progress import Progress, silent
 from longdoc.tokens.encoding import Encoded
 from longdoc.training import settings as training
 from longdoc.training.predict import Reader
-from longdoc.training.progress import Progress, silent
 
 BATCH = 32
 """Documents read at once, whatever a head is trained with: their number changes rounding."""

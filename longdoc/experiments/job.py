@@ -18,13 +18,13 @@ from longdoc.experiments import model as models
 from longdoc.experiments.settings import Settings
 from longdoc.imbalance.answer import Answer, recorded_shift, work_out
 from longdoc.metrics import cost
+from longdoc.progress import Progress
 from longdoc.tokens.batches import Collate, token_counts
 from longdoc.tokens.encoding import Encoded
 from longdoc.training import settings as training
 from longdoc.training import trainer, workplace
 from longdoc.training.head import HeadOnVectors
 from longdoc.training.predict import Reader
-from longdoc.training.progress import Progress
 
 
 @dataclass(frozen=True)

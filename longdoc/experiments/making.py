@@ -16,8 +16,8 @@ from longdoc.experiments import together
 from longdoc.experiments.plan import Plan, PlannedRun
 from longdoc.experiments.runner import Runner, reason
 from longdoc.experiments.store import Run
+from longdoc.progress import Progress, silent
 from longdoc.training import workplace
-from longdoc.training.progress import Progress, silent
 
 LOCKS = "locks"
 MADE, FAILED = ".made", ".failed"

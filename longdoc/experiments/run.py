@@ -25,12 +25,12 @@ from longdoc.experiments.store import HELD_OUT, Outcome
 from longdoc.kernels.allocator import keep_freed_memory
 from longdoc.metrics import cost
 from longdoc.predictions import Predictions
+from longdoc.progress import Progress, silent
 from longdoc.settings import to_mapping
 from longdoc.tokens import tokenizers
 from longdoc.tokens.encoding import encode
 from longdoc.training import settings as training
 from longdoc.training import workplace
-from longdoc.training.progress import Progress, silent
 
 CORPUS_DIGITS = 8
 """How much of the documents' digest ends a run folder's name."""

@@ -9,7 +9,7 @@ from longdoc.experiments import run, store
 from longdoc.experiments.plan import PlannedRun
 from longdoc.experiments.settings import Settings
 from longdoc.experiments.store import Run
-from longdoc.training.progress import Progress, silent
+from longdoc.progress import Progress, silent
 
 
 class Runner:

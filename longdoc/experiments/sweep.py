@@ -16,7 +16,7 @@ from longdoc.experiments.runner import Runner, reason
 from longdoc.experiments.space import Point, SweepPlan, SweepSettings, point_name
 from longdoc.experiments.store import Run
 from longdoc.experiments.study import RUNS, Study, Trial, why
-from longdoc.training.progress import Progress, silent
+from longdoc.progress import Progress, silent
 
 
 @dataclass(frozen=True)

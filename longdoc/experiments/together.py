@@ -8,9 +8,9 @@ from collections.abc import Callable
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
+from longdoc.progress import Progress
 from longdoc.settings import require
 from longdoc.training import workplace
-from longdoc.training.progress import Progress
 
 LOOK_SECONDS = 1.0
 

@@ -19,7 +19,7 @@ from transformers import (
 from longdoc.errors import RunError
 from longdoc.pretraining import perplexity
 from longdoc.pretraining.settings import LearningSettings, peak_rate
-from longdoc.training.progress import Progress
+from longdoc.progress import Progress
 from longdoc.training.settings import uses_bfloat16
 from longdoc.training.whole import WholeCheckpointTrainer, newest_whole
 

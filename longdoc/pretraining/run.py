@@ -24,10 +24,10 @@ from longdoc.pretraining import batches, card, learner, models, ngram, perplexit
 from longdoc.pretraining.batches import Marks
 from longdoc.pretraining.settings import PretrainingSettings
 from longdoc.pretraining.stream import Stream
+from longdoc.progress import Progress, silent
 from longdoc.settings import to_mapping
 from longdoc.tokens import tokenizers
 from longdoc.training import workplace
-from longdoc.training.progress import Progress, silent
 
 TOKENIZER_CHARACTERS = 30_000_000
 """Of each source, about so many characters train the tokenizer, so that none drowns the others."""

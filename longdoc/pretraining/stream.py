@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from longdoc.documents.document import SPLITS
 from longdoc.pretraining.texts import Source, Text
-from longdoc.training.progress import Progress, silent
+from longdoc.progress import Progress, silent
 
 TEXTS_A_CALL = 256
 ABOUT = "stream.json"

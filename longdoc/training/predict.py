@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from longdoc.documents.document import Kind
+from longdoc.progress import Progress, silent
 from longdoc.tokens.batches import Collate
 from longdoc.tokens.encoding import Encoded
 from longdoc.training import objective
-from longdoc.training.progress import Progress, silent
 
 VECTORS_A_CALL = 4096
 

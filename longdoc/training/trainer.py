@@ -34,10 +34,10 @@ from longdoc.imbalance.settings import ImbalanceSettings
 from longdoc.kernels.allocator import give_back_excess
 from longdoc.metrics import classification, thresholds
 from longdoc.predictions import decide
+from longdoc.progress import Progress, silent
 from longdoc.tokens.batches import Collate, EpochBatches, Read, Windows, taken, token_counts
 from longdoc.training import checkpoint, objective
 from longdoc.training.head import HeadOnVectors
-from longdoc.training.progress import Progress, silent
 from longdoc.training.settings import TrainingSettings, check, uses_bfloat16
 from longdoc.training.whole import WholeCheckpointTrainer, newest_whole, wait_for_all
 

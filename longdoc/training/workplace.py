@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from longdoc.errors import RunError
-from longdoc.training.progress import Progress
+from longdoc.progress import Progress
 
 try:
     import fcntl
