@@ -59,8 +59,11 @@ class Rates:
 
     def words(self) -> str:
         """Say what was reached."""
-        single, half = (f"{self.best[kind] / 1e9:.0f}" for kind in (False, True))
-        return f"products reached {single} GFLOP/s in float32 and {half} in bfloat16 at best"
+        names = {False: "float32", True: "bfloat16"}
+        seen = [
+            f"{self.best[k] / 1e9:.0f} GFLOP/s in {n}" for k, n in names.items() if self.best[k]
+        ]
+        return f"products reached {' and '.join(seen) or 'nothing'} at best"
 
 
 @dataclass(frozen=True)

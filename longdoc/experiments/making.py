@@ -1,9 +1,13 @@
 """Makes the runs of a plan, alone or together with other processes.
 
 A run belongs to whoever holds its lock; the system frees that of a process that ends. A run that
-another process is at work on is left for later, and read when it is there.
+another process is at work on is left for later; then it is read, or made if the other did not.
+Where the file system has no locks, one command alone may work on a plan.
 """
 
+import contextlib
+import hashlib
+import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +16,7 @@ import numpy as np
 import torch
 
 from longdoc.documents.document import Corpus
+from longdoc.errors import RunError
 from longdoc.experiments import together
 from longdoc.experiments.plan import Plan, PlannedRun
 from longdoc.experiments.runner import Runner, reason
@@ -20,8 +25,8 @@ from longdoc.progress import Progress, silent
 from longdoc.training import workplace
 
 LOCKS = "locks"
-MADE, FAILED = ".made", ".failed"
-"""Endings of what processes note of a run for each other; why it failed is in the file."""
+MADE, FAILED = "made", "failed"
+"""What the processes of one command note of a run for each other; why it failed is in the file."""
 LOOK_SECONDS = 1.0
 
 
@@ -41,78 +46,104 @@ def make_all(
 
     Raises:
         SettingsError: Too few processes, or several on a system without file locks.
+        RunError: A process was killed, and something is left.
     """
     together.check(processes)
-    locks = root / LOCKS
-    locks.mkdir(parents=True, exist_ok=True)
-    for note in [*locks.glob(f"*{MADE}"), *locks.glob(f"*{FAILED}")]:
-        note.unlink(missing_ok=True)  # another command, another try
-    if processes > 1:
-        everything = len(plan.runs)
+    making = _Making(plan, root, secrets.token_hex(8))
+    making.locks.mkdir(parents=True, exist_ok=True)
+    try:
+        if processes > 1:
+            early = together.run(
+                work, (plan, root, making.command), processes, making.state, progress
+            )
+            if early and making.ended() < len(plan.runs):
+                raise RunError(early)
+        return making.everything(progress)
+    finally:
+        for note in making.notes():
+            note.unlink(missing_ok=True)
 
-        def look() -> tuple[float, str]:
-            ended = len([*locks.glob(f"*{MADE}"), *locks.glob(f"*{FAILED}")])
-            return min(1.0, ended / everything), f"{ended} of {everything} runs"
 
-        # What a process that was killed has left is made here.
-        together.run(work, (plan, root), processes, look, progress)
-    return _Making(plan, root).everything(progress)
-
-
-def work(plan: Plan, root: Path, threads: int) -> None:
+def work(plan: Plan, root: Path, command: str, threads: int) -> None:
     """Make runs of a plan until none is left, as one of several processes.
 
     Args:
         plan: What is made.
         root: The plan's folder.
+        command: Names the command; what failed in one of its processes the others do not try again.
         threads: How many this process may use.
     """
     torch.set_num_threads(threads)
-    _Making(plan, root).everything(silent)
+    _Making(plan, root, command).everything(silent)
 
 
 class _Making:
     """One process at work on a plan."""
 
-    def __init__(self, plan: Plan, root: Path) -> None:
-        self.plan, self.locks = plan, root / LOCKS
+    def __init__(self, plan: Plan, root: Path, command: str) -> None:
+        self.plan, self.locks, self.command = plan, root / LOCKS, command
         self.runner = Runner(root / "runs")
         self.finished: dict[int, Run] = {}
         self.failures: dict[str, str] = {}
 
+    def notes(self) -> list[Path]:
+        """List what this command's processes have noted."""
+        return list(self.locks.glob(f"*.{self.command}.*"))
+
+    def ended(self) -> int:
+        """Count the runs that need no more work, or can have none."""
+        return len(self.notes())
+
+    def state(self) -> tuple[float, str]:
+        """Give the share of the runs that have ended, and that in words."""
+        ended, everything = self.ended(), len(self.plan.runs)
+        return ended / everything, f"{ended} of {everything} runs"
+
     def everything(self, progress: Progress) -> tuple[list[Run], dict[str, str]]:
-        """Make all runs, those last that others are at work on."""
+        """Make all runs, those last that others are at work on, and then what needs the others."""
         shares = _Shares(self.plan.runs, progress)
         left = list(range(len(self.plan.runs)))
         while left:
-            busy = [number for number in left if not self._one(number, shares)]
-            if len(busy) == len(left):
-                planned = self.plan.runs[busy[0]]
-                shares.part(busy[0], _name(planned))(0.0, "another process is at work on it")
+            # An ensemble's members may be runs of this plan.
+            ready = [n for n in left if not self.plan.runs[n].settings.ensemble.members] or left
+            done = {number for number in ready if self._one(number, shares)}
+            if not done:
+                tell = shares.part(ready[0], _name(self.plan.runs[ready[0]]))
+                tell(0.0, "another process is at work on it")
                 time.sleep(LOOK_SECONDS)
-            left = busy
+            left = [number for number in left if number not in done]
         return [self.finished[number] for number in sorted(self.finished)], self.failures
 
     def _one(self, number: int, shares: "_Shares") -> bool:
         """Make one run, or note why not; says whether nothing is left to do about it."""
         planned = self.plan.runs[number]
-        name, lock = _name(planned), self.locks / planned.settings.digest()
-        failed = lock.with_suffix(FAILED)
-        with workplace.locked(lock, wait=False) as mine:
+        # By name as well: systems of a plan may have the same settings, in folders of their own.
+        name = hashlib.sha256(planned.system.encode()).hexdigest()[:8]
+        key = f"{planned.settings.digest()}-{name}"
+        failed = self.locks / f"{key}.{self.command}.{FAILED}"
+        with self._lock(key) as mine:
             if not mine:
                 return False
             if failed.exists():
-                self.failures[name] = failed.read_text(encoding="utf-8")
+                self.failures[_name(planned)] = failed.read_text(encoding="utf-8")
                 return True
-            tell = shares.part(number, name)
+            tell = shares.part(number, _name(planned))
             try:
                 shares.learn(self.runner.corpus(planned.settings, tell))
                 self.finished[number] = self.runner.make(planned, tell)
-                lock.with_suffix(MADE).touch()
+                note, why = failed.with_suffix(f".{MADE}"), ""
             except Exception as error:  # whatever one system does, the others go on
-                self.failures[name] = reason(error)
-                failed.write_text(self.failures[name], encoding="utf-8")
+                note, why = failed, reason(error)
+                self.failures[_name(planned)] = why
+            with contextlib.suppress(OSError):  # a full disk must not end the others too
+                note.write_text(why, encoding="utf-8")
         return True
+
+    def _lock(self, key: str) -> contextlib.AbstractContextManager[bool]:
+        """Hold a run's lock; not where the processes of one training make it together."""
+        if workplace.trains_together():
+            return contextlib.nullcontext(True)
+        return workplace.locked(self.locks / key, wait=False)
 
 
 def _name(planned: PlannedRun) -> str:

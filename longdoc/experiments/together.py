@@ -59,6 +59,7 @@ def run(
     finally:
         for worker in started:
             worker.terminate()
+        for worker in started:
             worker.join()
     codes = [worker.exitcode for worker in started if worker.exitcode]
     if not codes:

@@ -119,13 +119,18 @@ class _Linear(torch.autograd.Function):
 
 def back(rows: Tensor, weight: Tensor) -> Tensor:
     """Multiply ``(m, n)`` by ``(n, k)``."""
-    if rows.dtype == torch.float32 and _onednn is not None:
+    if reads_columns(rows.dtype):
         return product(rows, weight.t().contiguous())
     return multiplied(rows, weight) if _same(rows, weight) else rows @ weight
 
 
+def reads_columns(kind: torch.dtype) -> bool:
+    """Say whether :func:`back` wants the columns of its weight side by side in memory."""
+    return kind == torch.float32 and _onednn is not None
+
+
 def across(left: Tensor, right: Tensor) -> Tensor:
     """Multiply the transpose of ``(m, n)`` by ``(m, k)``."""
-    if left.dtype != torch.float32 or _onednn is None:
+    if not reads_columns(left.dtype):
         return left.t() @ right
     return product(left.t().contiguous(), right.t().contiguous())

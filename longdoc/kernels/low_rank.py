@@ -11,15 +11,18 @@ from torch.autograd.function import once_differentiable
 
 from longdoc.kernels import native_library
 from longdoc.kernels.dropout import dropout
-from longdoc.kernels.linear import across, back, multiplied, product, shaped
+from longdoc.kernels.linear import across, back, multiplied, product, reads_columns, shaped
 from longdoc.kernels.native_library import LowRankArguments, MergeArguments
 
 MERGED_ABOVE = 128
 """Tokens above which merging a low-rank update into the weight costs less than adding it
 (docs/experiment-log.md)."""
-PARTS, SMALLEST_PART = 16, 64
-"""Parts of the tokens that make their own share of the gradients, and tokens of the smallest:
-a decision of the project. By shapes alone, so that sums do not depend on the number of threads."""
+PARTS, BLOCK = 16, 32
+"""At most so many parts of the tokens make their own share of the factors' gradients, in blocks of
+so many tokens: a decision of the project. By shapes alone, so that sums do not depend on the number
+of threads."""
+FEWEST = 128
+"""Tokens below which torch's four products are faster than one kernel (768 to 3,072, rank 16)."""
 
 
 def low_rank_linear(
@@ -100,7 +103,9 @@ def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     del seen
     dx = None
     if ctx.needs_input_grad[0]:
-        whole = weight.to(kind) if rate else merged(weight, a, b, scaling, kind, by_columns=True)
+        whole = (
+            weight.to(kind) if rate else merged(weight, a, b, scaling, kind, reads_columns(kind))
+        )
         dx = back(rows, whole)
         if rate:
             dropout(multiplied((scaling * down).to(kind), a.to(kind)), rate, seed, to=dx)
@@ -115,7 +120,7 @@ def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
 def factor_gradients(
     x: Tensor, dy: Tensor, a: Tensor, b: Tensor, scaling: float, low: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Give the gradients of a low-rank update's factors, reading every token once in float32.
+    """Give the gradients of a low-rank update's factors; float32 on CPUs reads every token once.
 
     Args:
         x: What the update was made from, shape ``(m, k)``.
@@ -123,14 +128,14 @@ def factor_gradients(
         a: Shape ``(r, k)``.
         b: Shape ``(n, r)``.
         scaling: The update is multiplied by it.
-        low: ``x @ a.t()``, if it is known.
+        low: ``x @ a.t()``, if it is known; the kernel makes it anew.
 
     Returns:
         The gradients of ``a`` and ``b``, and ``dy @ b``.
     """
     parts = (x, dy, a, b)
     plain = all(part.dtype == torch.float32 and part.device.type == "cpu" for part in parts)
-    if plain and len(x) and native_library.available():
+    if plain and len(x) >= FEWEST and native_library.available():
         return _compiled_gradients(x, dy, a, b, scaling)
     low = x @ a.t().to(x.dtype) if low is None else low
     down = dy @ b.to(dy.dtype)
@@ -142,7 +147,7 @@ def _compiled_gradients(
 ) -> tuple[Tensor, Tensor, Tensor]:
     x, dy = (part if part.stride(1) == 1 else part.contiguous() for part in (x, dy))
     tokens, rank = len(x), len(a)
-    part = max(SMALLEST_PART, -(-tokens // PARTS))
+    part = -(-tokens // (PARTS * BLOCK)) * BLOCK
     parts = -(-tokens // part)
     arguments = LowRankArguments(
         tokens=tokens, inputs=x.shape[1], outputs=dy.shape[1], rank=rank, part=part,
@@ -182,7 +187,7 @@ def merged(
         b: Shape ``(n, r)``.
         scaling: The update is multiplied by it.
         kind: Type of the result.
-        by_columns: Whether columns lie side by side in memory, where that costs nothing.
+        by_columns: Whether columns lie side by side in memory (float32 only).
 
     Returns:
         ``weight + scaling * b @ a``, shape ``(n, k)``.

@@ -1,6 +1,7 @@
 """The folder of long work: one process in it, files that are whole, time that adds up."""
 
 import contextlib
+import errno
 import json
 import os
 import time
@@ -19,6 +20,8 @@ HAS_LOCKS = fcntl is not None
 LOCK = "at-work.lock"
 ELAPSED = "elapsed.json"
 NOTED_SECONDS = 5
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What a file system without locks answers, as of some networks."""
 
 
 @contextlib.contextmanager
@@ -44,7 +47,7 @@ def locked(file: Path, *, wait: bool) -> Iterator[bool]:
         wait: Whether to wait for another process that holds it.
 
     Yields:
-        Whether the lock is held; always where the system has no file locks.
+        Whether the lock is held; always where the system, or the file system, has no file locks.
     """
     with file.open("a") as stream:
         mine = True
@@ -53,6 +56,9 @@ def locked(file: Path, *, wait: bool) -> Iterator[bool]:
                 fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 mine = False
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
         yield mine
 
 
@@ -90,6 +96,11 @@ def clocked(progress: Progress, folder: Path, *, writes: bool = True) -> Progres
         progress(share, message)
 
     return tell
+
+
+def trains_together() -> bool:
+    """Say whether torchrun started several processes for one training."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def is_main_process() -> bool:

@@ -38,7 +38,7 @@ def test_the_limit_follows_the_best_rate_of_a_run(monkeypatch):
         rates.look(False)
         assert measured.share() == pytest.approx(share)
     assert measured.as_json()["share"] == pytest.approx(0.5)
-    assert "4000 GFLOP/s in float32" in rates.words()
+    assert rates.words() == "products reached 4000 GFLOP/s in float32 at best"
 
 
 def test_a_rate_is_that_of_the_fastest_product():

@@ -1,14 +1,17 @@
 """Runs of a plan made by several processes at once."""
 
+import hashlib
 import subprocess
 import sys
 import threading
 
 import pytest
+import torch
 import yaml
 
-from longdoc.errors import SettingsError
+from longdoc.errors import RunError, SettingsError
 from longdoc.experiments import compare, making, plan
+from longdoc.progress import silent
 from longdoc.training import workplace
 
 PLAN = {
@@ -40,7 +43,9 @@ def test_a_run_that_another_process_is_at_work_on_is_waited_for(tmp_path):
     locks.mkdir(parents=True)
     found = []
     worker = threading.Thread(target=lambda: found.append(compare.execute(made, tmp_path, tell)))
-    with workplace.locked(locks / made.runs[0].settings.digest(), wait=False) as mine:
+    name = hashlib.sha256(b"svm").hexdigest()[:8]
+    lock = locks / f"{made.runs[0].settings.digest()}-{name}"
+    with workplace.locked(lock, wait=False) as mine:
         assert mine
         worker.start()
         assert waits.wait(timeout=60)
@@ -51,15 +56,50 @@ def test_a_run_that_another_process_is_at_work_on_is_waited_for(tmp_path):
     assert seeds == [0, 1]  # in the plan's order, whichever came first
 
 
-def test_what_failed_is_not_tried_again_by_the_next_process_but_by_the_next_command(tmp_path):
+def test_what_failed_is_not_tried_again_by_processes_of_the_same_command_only(tmp_path):
     made, root = plan.make(PLAN), tmp_path / "shared"
+    locks = root / making.LOCKS
+    locks.mkdir(parents=True)
+    making.work(made, root, "ours", threads=torch.get_num_threads())
+    notes = sorted(locks.glob(f"*.ours.{making.FAILED}"))
+    assert len(notes) == 2
+    for note in notes:
+        note.write_text("the machine was full", encoding="utf-8")
+    making.work(made, root, "ours", threads=torch.get_num_threads())
+    assert {note.read_text(encoding="utf-8") for note in notes} == {"the machine was full"}
+    others = compare.execute(made, tmp_path)
+    assert all("is no catalogue name" in reason for reason in others.failures.values())
+    assert len(list(locks.glob(f"*.{making.FAILED}"))) == 2  # theirs are gone, ours stay
+
+
+def test_systems_of_the_same_settings_do_not_share_their_fate(tmp_path):
+    twins = [{"name": name, "baseline": {"name": "majority"}} for name in ("one", "other")]
+    made = plan.make({**PLAN, "seeds": [0], "systems": twins})
     compare.execute(made, tmp_path)
-    note = next((root / making.LOCKS).glob(f"*{making.FAILED}"))
-    note.write_text("the machine was full", encoding="utf-8")
-    making.work(made, root, threads=1)
-    assert note.read_text(encoding="utf-8") == "the machine was full"
-    again = compare.execute(made, tmp_path)
-    assert all("is no catalogue name" in reason for reason in again.failures.values())
+    whole = next(folder for folder in finished(tmp_path) if folder.name.startswith("one"))
+    (whole / "metrics.json").unlink()
+    found = compare.execute(made, tmp_path)
+    assert [system.name for system in found.systems] == ["other"]
+    assert list(found.failures) == ["one (seed 0)"]
+
+
+def test_an_ensemble_waits_for_its_members(tmp_path, monkeypatch):
+    members = {"ensemble": {"members": ["a-run"]}}
+    systems = [{"name": "both", **members}, {"name": "svm", "baseline": {"name": "tfidf-svm"}}]
+    made = plan.make({**PLAN, "seeds": [0], "systems": systems})
+    order = []
+    monkeypatch.setattr(
+        "longdoc.experiments.runner.Runner.make",
+        lambda self, planned, progress: order.append(planned.system),
+    )
+    making.make_all(made, tmp_path, silent)
+    assert order == ["svm", "both"]
+
+
+def test_processes_that_are_killed_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(making.together, "run", lambda *_: "2 of 2 processes ended early")
+    with pytest.raises(RunError, match="2 of 2 processes ended early"):
+        compare.execute(plan.make(PLAN), tmp_path, processes=2)
 
 
 def test_no_process_at_all_is_refused(tmp_path):
