@@ -4,7 +4,8 @@
 
 For each run, micro-F1 / macro-F1 on validation and test, and the tail's macro-F1 on the test: with
 the run's own thresholds a label; with thresholds by expected counts for labels below the head; and
-with each label's own threshold drawn to the one by expected counts instead of the global one.
+with each label's own threshold drawn to the one by expected counts (`thresholds.prior:
+expected-count`) instead of the global one.
 """
 
 import sys
@@ -13,34 +14,22 @@ from pathlib import Path
 import numpy as np
 
 from longdoc.experiments import store
-from longdoc.metrics import classification
-from longdoc.metrics.thresholds import best_threshold
-
-
-def by_expected_counts(scores, share):
-    """Give thresholds at which each label is given to its share of the documents, or to one."""
-    ordered = -np.sort(-scores.astype(float), axis=0)
-    count = np.clip(np.round(share * len(scores)).astype(int), 1, len(scores) - 1)
-    columns = np.arange(scores.shape[1])
-    return (ordered[count - 1, columns] + ordered[count, columns]) / 2
+from longdoc.metrics import classification, thresholds
 
 
 def cuts(run, validation):
     counts = np.array(run.data["training_counts"])
-    expected = by_expected_counts(validation.scores, counts / run.data["documents"]["train"])
-    own = np.array(
-        [
-            best_threshold(validation.truth[:, column], validation.scores[:, column])
-            for column in range(len(counts))
-        ]
+    share = counts / run.data["documents"]["train"]
+    settings = run.settings.thresholds
+    drawn = thresholds.choose(
+        validation.truth, validation.scores, validation.kind, settings.shrinkage, share
     )
-    positives = validation.truth.sum(axis=0)
-    weight = positives / (positives + run.settings.thresholds.shrinkage)
+    alone = thresholds.choose(validation.truth, validation.scores, validation.kind, 1e9, share)
     plain = np.array(run.metrics["thresholds"]["per-label"])
     return {
         "per-label": plain,
-        "expected below head": np.where(counts < run.settings.thresholds.head, expected, plain),
-        "drawn to expected": weight * own + (1 - weight) * expected,
+        "expected below head": np.where(counts < settings.head, alone["per-label"], plain),
+        "drawn to expected": drawn["per-label"],
     }
 
 

@@ -25,8 +25,8 @@ def evaluate(
     Example: longdoc evaluate runs/RUN --split test
     """
     opened = store.load(run)
-    counts = opened.data["training_counts"]
-    found = evaluation.evaluate(opened.predictions(), counts, opened.settings.thresholds)
+    counts, documents = opened.data["training_counts"], opened.data["documents"]["train"]
+    found = evaluation.evaluate(opened.predictions(), counts, documents, opened.settings.thresholds)
     if format == "json":
         shown = {"run": opened.name, "split": split, "metrics": found["splits"][split]}
         print(json.dumps({**shown, **({"labels": found["labels"]} if labels else {})}, indent=1))

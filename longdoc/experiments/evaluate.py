@@ -11,13 +11,17 @@ from longdoc.predictions import Predictions, decide
 
 
 def evaluate(
-    parts: Mapping[str, Predictions], training: Sequence[int], settings: ThresholdSettings
+    parts: Mapping[str, Predictions],
+    training: Sequence[int],
+    documents: int,
+    settings: ThresholdSettings,
 ) -> dict[str, Any]:
     """Compute all metrics of a run.
 
     Args:
         parts: Predictions of ``validation``, from which thresholds are chosen, and ``test``.
         training: Training documents a label, shape ``(c,)``.
+        documents: Training documents in all.
         settings: Shrinkage and the borders of label groups.
 
     Returns:
@@ -26,10 +30,11 @@ def evaluate(
         mode; ``labels``, a row a label on the test.
     """
     validation = parts["validation"]
-    cuts = thresholds.choose(
-        validation.truth, validation.scores, validation.kind, settings.shrinkage
-    )
     counts = np.asarray(training)
+    expected = counts / documents if settings.prior == "expected-count" else None
+    cuts = thresholds.choose(
+        validation.truth, validation.scores, validation.kind, settings.shrinkage, expected
+    )
     splits: dict[str, Any] = {}
     for split, part in parts.items():
         splits[split] = {"ranking": ranking.rankings(part.truth, part.scores)}

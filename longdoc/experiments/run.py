@@ -121,7 +121,10 @@ def _finish(partial: Path, final: Path) -> None:
 def _write(settings: Settings, system: str, corpus: Corpus, folder: Path, outcome: Outcome) -> None:
     data = corpus.describe()
     measured = evaluate.evaluate(
-        outcome.parts, corpus.training_counts().tolist(), settings.thresholds
+        outcome.parts,
+        corpus.training_counts().tolist(),
+        len(corpus.splits["train"]),
+        settings.thresholds,
     )
     predictions.save(list(outcome.parts.values()), folder / "predictions.parquet")
     store.save_history(folder / "history.jsonl", outcome.history)

@@ -141,6 +141,44 @@ def test_rare_labels_are_drawn_towards_the_global_threshold():
     )
 
 
+def test_rare_labels_can_be_drawn_to_the_threshold_that_gives_them_as_often_as_in_training():
+    generator = np.random.default_rng(0)
+    truth = generator.random((400, 3)) < (0.4, 0.01, 0.01)
+    # Ranked well, but never above the threshold that suits the frequent label.
+    scores = (truth * (0.5, 0.1, 0.1) + generator.random((400, 3)) * (0.5, 0.1, 0.1)) / 1.5
+    scores = scores.astype(np.float32)
+    expected = np.array([0.4, 0.01, 0.0])
+    plain = thresholds.choose(truth, scores, "multi-label", 1e6)
+    drawn = thresholds.choose(truth, scores, "multi-label", 1e6, expected)
+    given = (scores >= drawn["per-label"]).sum(axis=0)
+    assert (scores >= plain["per-label"]).sum(axis=0)[1] == 0
+    assert given[:2].tolist() == [160, 4]
+    assert drawn["per-label"][2] == plain["per-label"][2]  # no training document, nothing to expect
+    assert (drawn["global"] == plain["global"]).all()
+
+
+@pytest.mark.parametrize(
+    ("scores", "share", "given"),
+    [
+        ([0.9, 0.1, 0.5, 0.3], 0.5, 2),
+        ([0.9, 0.1, 0.5, 0.3], 0.0, 1),
+        ([0.9, 0.1, 0.5, 0.3], 1.0, 4),
+        ([0.9, 0.5, 0.5, 0.1], 0.5, 1),  # equal scores are not parted
+        ([0.9, 0.0, 0.0, 0.0], 1.0, 1),  # what is scored 0 is not said
+    ],
+)
+def test_a_label_is_given_to_its_share_of_the_documents(scores, share, given):
+    scores = np.array(scores, np.float32)
+    cut = thresholds.expected_count_threshold(scores, share)
+    assert cut > 0
+    assert (scores >= cut).sum() == given
+
+
+@pytest.mark.parametrize("scores", [[], [0.0, 0.0], [0.4, 0.4]])
+def test_where_nothing_can_be_told_apart_there_is_no_expected_threshold(scores):
+    assert thresholds.expected_count_threshold(np.array(scores, np.float32), 0.2) is None
+
+
 def test_every_mode_gives_a_threshold_a_label():
     truth, scores = np.eye(3, dtype=bool), np.eye(3, dtype=np.float32)
     for kind in ("multi-label", "multi-class"):
