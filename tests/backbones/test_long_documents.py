@@ -15,7 +15,7 @@ from longdoc.backbones import mamba as backbone
 from longdoc.backbones.classification import GPTNeoForSequenceClassification
 from longdoc.backbones.gpt_neo import use_block_attention
 from longdoc.backbones.mamba import ModularMambaBlock, ModularMambaMixer, use_modular_mixers
-from longdoc.kernels import causal_attention, linear
+from longdoc.kernels import causal_attention, low_rank
 from longdoc.kernels.causal_attention import blocked, reference
 from tests import tolerances
 from tests.assertions import assert_close
@@ -234,7 +234,7 @@ def test_a_document_read_in_segments_gives_what_it_gives_whole(monkeypatch, leng
 @pytest.mark.parametrize(("classifier", "config"), CLASSIFIERS)
 @pytest.mark.parametrize("tokens", [0, 10_000])  # merged; added
 def test_fused_lora_equals_pefts_own(monkeypatch, classifier, config, tokens):
-    monkeypatch.setattr(linear, "MERGED_ABOVE", tokens)
+    monkeypatch.setattr(low_rank, "MERGED_ABOVE", tokens)
     model = add_lora(classifier(config()), rank=4, dropout=0.0).train()
     layers = [m for m in model.modules() if isinstance(m, FusedLoraLinear)]
     assert layers
