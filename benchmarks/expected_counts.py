@@ -5,7 +5,8 @@
 For each run, micro-F1 / macro-F1 on validation and test, and the tail's macro-F1 on the test: with
 the run's own thresholds a label; with thresholds by expected counts for labels below the head; and
 with each label's own threshold drawn to the one by expected counts (`thresholds.prior:
-expected-count`) instead of the global one.
+expected-count`) instead of the global one. Below each run stands how well the tail is ranked on the
+test: the mean of its labels' average precisions, and its highest score.
 """
 
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 
 from longdoc.experiments import store
 from longdoc.metrics import classification, thresholds
+from longdoc.metrics.ranking import average_precisions
 
 
 def cuts(run, validation):
@@ -51,6 +53,10 @@ def main():
             )
             tail = f"{groups['tail-macro-f1']:.3f}" if "tail-macro-f1" in groups else ""
             print(f"| {run.system} | {name} | {' | '.join(cells)} | {tail} |")
+        rare = counts <= borders.tail
+        precisions = average_precisions(test.truth[:, rare], test.scores[:, rare])
+        highest = test.scores[:, rare].max()
+        print(f"| {run.system} | ranks the tail | | {np.nanmean(precisions):.3f} | {highest:.3f} |")
 
 
 if __name__ == "__main__":

@@ -47,6 +47,8 @@ def factor_gradients(tokens):
 def main():
     keep_freed_memory()
     print(f"{'kernel':22} {'type':15} {'tokens':>6} {'forward':>8} {'backward':>8}   (ms)")
+    for tokens in (64, low_rank.FEWEST, 256):
+        factor_gradients(tokens)
     for tokens in (2048, 8192):
         for kind in (torch.float32, torch.bfloat16):
             both = torch.randn(1, tokens, 2 * INNER).to(kind)

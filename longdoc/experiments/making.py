@@ -27,7 +27,6 @@ from longdoc.training import workplace
 LOCKS = "locks"
 MADE, FAILED = "made", "failed"
 """What the processes of one command note of a run for each other; why it failed is in the file."""
-LOOK_SECONDS = 1.0
 
 
 def make_all(
@@ -110,7 +109,7 @@ class _Making:
             if not done:
                 tell = shares.part(ready[0], _name(self.plan.runs[ready[0]]))
                 tell(0.0, "another process is at work on it")
-                time.sleep(LOOK_SECONDS)
+                time.sleep(together.LOOK_SECONDS)
             left = [number for number in left if number not in done]
         return [self.finished[number] for number in sorted(self.finished)], self.failures
 

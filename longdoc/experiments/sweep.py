@@ -88,11 +88,9 @@ def execute(
     study.retry()
     early = ""
     if processes == 1:
-        work(plan, root, progress)
+        work(plan, root, progress=progress)
     else:
-        early = together.run(
-            _work_silently, (plan, root), processes, lambda: _state(study), progress
-        )
+        early = together.run(work, (plan, root), processes, lambda: _state(study), progress)
     progress(1.0, "reading runs")
     with study.turn():
         found = _read(plan, study, command)
@@ -120,14 +118,14 @@ def _study(plan: SweepPlan, root: Path, runner: Runner | None = None) -> Study:
     return Study(root, plan, is_kept)
 
 
-def work(plan: SweepPlan, root: Path, progress: Progress = silent, threads: int = 0) -> None:
+def work(plan: SweepPlan, root: Path, threads: int = 0, progress: Progress = silent) -> None:
     """Take trials from a sweep's journal until there are none left.
 
     Args:
         plan: What is tried.
         root: The sweep's folder.
-        progress: Told how far the sweep is.
         threads: How many this process may use; 0 leaves it as it is.
+        progress: Told how far the sweep is.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -138,10 +136,6 @@ def work(plan: SweepPlan, root: Path, progress: Progress = silent, threads: int 
             if trial is None:
                 return
             _try(study, runner, trial, _part(progress, _finished(study), total))
-
-
-def _work_silently(plan: SweepPlan, root: Path, threads: int) -> None:
-    work(plan, root, silent, threads)
 
 
 def _state(study: Study) -> tuple[float, str]:

@@ -22,7 +22,9 @@ PARTS, BLOCK = 16, 32
 so many tokens: a decision of the project. By shapes alone, so that sums do not depend on the number
 of threads."""
 FEWEST = 128
-"""Tokens below which torch's four products are faster than one kernel (768 to 3,072, rank 16)."""
+"""Tokens from which on one kernel takes the place of torch's four products: a decision of the
+project. On two threads of an AMD it gains from somewhere between 256 and 2,048 tokens on
+(benchmarks/pieces.py)."""
 
 
 def low_rank_linear(

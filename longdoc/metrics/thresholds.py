@@ -38,7 +38,7 @@ class ThresholdSettings:
     as what it is drawn to."""
     prior: Prior = chosen(
         "global",
-        "keeps micro-F1; expected-count finds far more rare labels on three data sets for 0.01 to "
+        "keeps micro-F1; expected-count finds far more rare labels on three data sets for up to "
         "0.04 of it (docs/experiment-log.md), which is for the user to decide",
     )
     """What a label's own threshold is drawn to where it has few positive validation documents: the

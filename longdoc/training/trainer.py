@@ -5,7 +5,6 @@ batches, accumulation and processes; checkpoints that are whole; a resumed train
 the weights of an undisturbed one.
 """
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +39,7 @@ from longdoc.training import checkpoint, objective
 from longdoc.training.head import HeadOnVectors
 from longdoc.training.settings import TrainingSettings, check, uses_bfloat16
 from longdoc.training.whole import WholeCheckpointTrainer, newest_whole, wait_for_all
+from longdoc.training.workplace import trains_together
 
 LOGGING_STEPS = 10
 
@@ -311,5 +311,4 @@ def _arguments(settings: TrainingSettings, rate: float, folder: Path) -> Trainin
 
 def _backend() -> str | None:
     """Name what processes without a GPU talk through, if torchrun started several."""
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    return "gloo" if several and not torch.cuda.is_available() else None
+    return "gloo" if trains_together() and not torch.cuda.is_available() else None

@@ -1,6 +1,7 @@
 """Runs of a plan made by several processes at once."""
 
 import hashlib
+import os
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ import torch
 import yaml
 
 from longdoc.errors import RunError, SettingsError
-from longdoc.experiments import compare, making, plan
+from longdoc.experiments import compare, making, plan, together
 from longdoc.progress import silent
 from longdoc.training import workplace
 
@@ -96,7 +97,15 @@ def test_an_ensemble_waits_for_its_members(tmp_path, monkeypatch):
     assert order == ["svm", "both"]
 
 
+@pytest.mark.slow
+def test_a_process_that_ends_early_is_counted():
+    # Called with the number of threads, which becomes the exit code.
+    said = together.run(os._exit, (), 2, lambda: (0.0, ""), silent)
+    assert said.startswith("2 of 2 processes ended early (exit code ")
+
+
 def test_processes_that_are_killed_are_told(tmp_path, monkeypatch):
+    # Stands for processes that are killed, as in the test above, while they make a run.
     monkeypatch.setattr(making.together, "run", lambda *_: "2 of 2 processes ended early")
     with pytest.raises(RunError, match="2 of 2 processes ended early"):
         compare.execute(plan.make(PLAN), tmp_path, processes=2)
