@@ -58,8 +58,8 @@ def mamba_mini(vocabulary: int) -> PreTrainedConfig:
 def gpt_neo_mini(vocabulary: int) -> PreTrainedConfig:
     """Give gpt-neo-mini's configuration; layers take turns as in the released GPT-Neo."""
     return GPTNeoConfig(
-        vocab_size=vocabulary, hidden_size=192, num_layers=2, num_heads=6,
-        attention_types=[[["global", "local"], 1]], window_size=256, intermediate_size=768,
+        vocab_size=vocabulary, hidden_size=160, num_layers=4, num_heads=5,
+        attention_types=[[["global", "local"], 2]], window_size=256, intermediate_size=640,
         max_position_embeddings=2048, resid_dropout=0.0, embed_dropout=0.0, attention_dropout=0.0,
     )  # fmt: skip
 
@@ -72,9 +72,9 @@ def bert_mini(vocabulary: int) -> PreTrainedConfig:
     thousands of steps (docs/experiment-log.md).
     """
     return BertConfig(
-        vocab_size=vocabulary, hidden_size=192, num_hidden_layers=2, num_attention_heads=6,
-        intermediate_size=960, max_position_embeddings=512,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.072,
+        vocab_size=vocabulary, hidden_size=160, num_hidden_layers=4, num_attention_heads=5,
+        intermediate_size=800, max_position_embeddings=512,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.079,
     )  # fmt: skip
 
 
@@ -92,17 +92,17 @@ for card in (
     ),
     BackboneCard(
         name="gpt-neo-mini",
-        summary=f"GPT-Neo, 2 layers of width 192, {READ}",
+        summary=f"GPT-Neo, 4 layers of width 160, {READ}",
         family="gpt_neo", licence="Apache-2.0", reference="black2021gptneo",
-        width=192, context=2048, causal=True, make=gpt_neo_mini,
+        width=160, context=2048, causal=True, make=gpt_neo_mini,
         package=("longdoc.weights.gpt-neo-mini", "longdoc"),
         checksum="34d2b44445664ed1f7c97a34a3cf6fababb0905a6d5fcec518c1d581b6b14eeb",
     ),
     BackboneCard(
         name="bert-mini",
-        summary=f"BERT, 2 layers of width 192, {READ}",
+        summary=f"BERT, 4 layers of width 160, {READ}",
         family="bert", licence="Apache-2.0", reference="devlin2019bert",
-        width=192, context=512, causal=False, make=bert_mini,
+        width=160, context=512, causal=False, make=bert_mini,
         package=("longdoc.weights.bert-mini", "longdoc"),
         checksum="d59f42c5dfde123f670590a27a6d5521cbe9ab85c435d1615abde9d33f61ff3e",
     ),

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import (
     PreTrainedModel,
@@ -18,6 +18,7 @@ from transformers import (
 
 from longdoc.errors import RunError
 from longdoc.pretraining import perplexity
+from longdoc.pretraining.muon import MuonWithAdamW
 from longdoc.pretraining.settings import LearningSettings, peak_rate
 from longdoc.progress import Progress
 from longdoc.training.settings import uses_bfloat16
@@ -28,6 +29,26 @@ LOGGING_STEPS = 10
 
 
 class _Learner(WholeCheckpointTrainer):
+    def __init__(self, settings: LearningSettings, **options: Any) -> None:
+        self.settings = settings
+        super().__init__(**options)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Make transformers' AdamW, or Muon beside AdamW."""
+        trained = model or self.model
+        if self.optimizer is None and self.settings.optimizer == "muon":
+            assert trained is not None
+            self.optimizer = MuonWithAdamW(
+                trained,
+                matrix_rate=self.settings.muon_learning_rate,
+                rate=self.args.learning_rate,
+                weight_decay=self.args.weight_decay,
+                betas=(self.args.adam_beta1, self.args.adam_beta2),
+                decays=self.get_decay_parameter_names(trained),
+            )
+        made: torch.optim.Optimizer = super().create_optimizer(model)
+        return made
+
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Give the steps in their order, each as it is."""
         steps = cast("Steps", self.train_dataset)
@@ -110,6 +131,7 @@ def learn(
     """
     arguments = _arguments(settings, folder, peak_rate(settings, model.config.model_type))
     trainer = _Learner(
+        settings,
         model=model,
         args=arguments,
         train_dataset=steps,

@@ -37,14 +37,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 logits = (given @ narrow.t()).to(_wide(kind))
                 if bias is not None:
                     logits += bias
-                largest = torch.logsumexp(logits, dim=1, keepdim=True)
                 aims = targets[rows, None]
-                total += (largest - logits.gather(1, aims)).sum()
+                largest = logits.amax(dim=1, keepdim=True)
+                total -= (logits.gather(1, aims) - largest).sum()
+                share = logits.sub_(largest).exp_()
+                sums = share.sum(dim=1, keepdim=True)
+                total += sums.log().sum()
                 if to_hidden is None or to_weight is None:
                     continue
-                share = logits.sub_(largest).exp_()
-                share.scatter_add_(1, aims, torch.full_like(aims, -1, dtype=share.dtype))
-                share /= len(hidden)
+                share *= 1 / (sums * len(hidden))
+                share.scatter_add_(1, aims, torch.full_like(sums, -1 / len(hidden)))
                 if to_bias is not None:
                     to_bias += share.sum(0)
                 share = share.to(kind)

@@ -35,6 +35,9 @@ CURVE_TOKENS = 40_000
 """Held-out tokens of each source that are measured on the way."""
 COUNTED_TOKENS = 50_000_000
 """Training tokens whose n-grams are counted at most: some eight bytes each, several times over."""
+MEASURED_MASK_SHARE = 0.15
+"""BERT's hidden share where it is measured (devlin2019bert, Sec. 3.1), whatever it learns with: only
+so are two trainings comparable."""
 RECORD = "pretraining.json"
 CAUSAL_PIECE, MASKED_PIECE = 2048, 512
 
@@ -71,7 +74,8 @@ class Job:
         return batches.drawn(self.stream, passes, generator)
 
     def steps(self, documents: NDArray[np.int64], seed: int | None) -> Any:
-        """Give the steps that read these documents; with a seed, pieces in a drawn order."""
+        """Give the steps that read these documents: to learn with a seed, which draws the order of
+        pieces, to measure without."""
         learning, causal = self.settings.learning, self.backbone.causal
         pieces = batches.cut(self.stream, documents, self.piece, causal=causal)
         if seed is not None:
@@ -85,7 +89,7 @@ class Job:
             return batches.PaddedNextToken(self.stream, pieces, learning.step_tokens, marks, number)
         return batches.MaskedToken(
             self.stream, pieces, learning.step_tokens, marks,
-            share=learning.mask_share, seed=number,
+            share=MEASURED_MASK_SHARE if seed is None else learning.mask_share, seed=number,
         )  # fmt: skip
 
     def held_out(

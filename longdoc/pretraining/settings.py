@@ -1,6 +1,7 @@
 """What a backbone is pretrained on, and how."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from longdoc.backbones.settings import BackboneSettings
 from longdoc.settings import chosen, cited, require
@@ -68,6 +69,14 @@ class LearningSettings:
         4096, "better than 8,192 after as many tokens: docs/experiment-log.md", unit="tokens"
     )
     """Tokens an optimizer step takes."""
+    optimizer: Literal["adamw", "muon"] = chosen(
+        "adamw", "what the backbones' own papers train with; muon learns more from the same few "
+        "tokens: docs/experiment-log.md"
+    )  # fmt: skip
+    """adamw trains every weight with AdamW; muon trains linear layers with Muon, which makes their
+    updates nearly orthogonal, and the rest with AdamW."""
+    muon_learning_rate: float = cited(0.02, "jordan2024muon", "README, Usage")
+    """Muon's peak rate, for linear layers; falls as AdamW's does."""
     learning_rate: float | None = chosen(None, "by family: one of the next two")
     """Peak rate; falls as a cosine."""
     mamba_learning_rate: float = chosen(
@@ -119,7 +128,8 @@ class LearningSettings:
         piece = self.piece_tokens
         require(piece is None or piece >= 8, "learning.piece_tokens", "at least 8", piece)
         rates = ("learning_rate", "mamba_learning_rate", "attention_learning_rate")
-        for name in (*rates, "step_tokens", "max_grad_norm", "checkpoint_minutes"):
+        others = ("muon_learning_rate", "step_tokens", "max_grad_norm", "checkpoint_minutes")
+        for name in (*rates, *others):
             value = getattr(self, name)
             require(value is None or value > 0, f"learning.{name}", "above 0", value)
         for name in ("seed", "weight_decay", "points"):

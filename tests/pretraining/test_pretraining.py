@@ -132,8 +132,10 @@ class Stop(BaseException):
     """Ends a training as Ctrl-C does."""
 
 
-def test_an_interrupted_pretraining_ends_with_the_same_weights(folder, tmp_path):
-    wanted = settings(folder, learning={"checkpoint_minutes": 1e-6, "saved_as": "float32"})
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_an_interrupted_pretraining_ends_with_the_same_weights(folder, tmp_path, optimizer):
+    learning = {"checkpoint_minutes": 1e-6, "saved_as": "float32", "optimizer": optimizer}
+    wanted = settings(folder, learning=learning)
     whole = run.execute(wanted, tmp_path / "whole")
     calls = []
 
