@@ -61,7 +61,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         self.param_groups = [group for part in self.parts for group in part.param_groups]
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take a step."""
         loss = None
         if closure is not None:
@@ -82,7 +82,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         self._share()
 
 
-def matrices(model: nn.Module) -> list[nn.Parameter]:
+def matrices(model: nn.Module) -> list[Tensor]:
     """Give the weights that Muon trains: those of linear layers, the output embeddings left out.
 
     Args:

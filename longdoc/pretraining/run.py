@@ -36,8 +36,8 @@ CURVE_TOKENS = 40_000
 COUNTED_TOKENS = 50_000_000
 """Training tokens whose n-grams are counted at most: some eight bytes each, several times over."""
 MEASURED_MASK_SHARE = 0.15
-"""BERT's hidden share where it is measured (devlin2019bert, Sec. 3.1), whatever it learns with: only
-so are two trainings comparable."""
+"""BERT's hidden share where it is measured (devlin2019bert, Sec. 3.1), whatever it learns with, so
+that two trainings are comparable."""
 RECORD = "pretraining.json"
 CAUSAL_PIECE, MASKED_PIECE = 2048, 512
 
@@ -74,8 +74,12 @@ class Job:
         return batches.drawn(self.stream, passes, generator)
 
     def steps(self, documents: NDArray[np.int64], seed: int | None) -> Any:
-        """Give the steps that read these documents: to learn with a seed, which draws the order of
-        pieces, to measure without."""
+        """Give the steps that read these documents.
+
+        Args:
+            documents: Which.
+            seed: Draws the order of the pieces; None where they are measured, not learnt from.
+        """
         learning, causal = self.settings.learning, self.backbone.causal
         pieces = batches.cut(self.stream, documents, self.piece, causal=causal)
         if seed is not None:
