@@ -166,6 +166,16 @@ def test_a_plan_that_is_no_yaml(tmp_path):
         read(tmp_path / "none.yaml")
 
 
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    file = tmp_path / "p.yaml"
+    file.write_text("settings:\n  tokens: {max_tokens: 128}\n  tokens: {max_tokens: 256}\n")
+    with pytest.raises(SettingsError, match=r"'tokens' stands twice.*line 3"):
+        read_yaml(file)
+    # Merged keys may be said otherwise: that is what merging is for.
+    file.write_text("a: &a {x: 1, y: 1}\nb:\n  <<: *a\n  y: 2\n")
+    assert read_yaml(file)["b"] == {"x": 1, "y": 2}
+
+
 def test_an_unknown_setting_to_explain_names_the_nearest():
     with pytest.raises(SettingsError, match=r"did you mean adapter\.rank"):
         explain.find("adapter.rnk")

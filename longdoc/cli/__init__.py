@@ -1,7 +1,10 @@
 """The command line: one file a verb. Verbs are loaded only when they are called."""
 
 import os
+import signal
 import sys
+import threading
+from typing import Any
 
 import cyclopts
 
@@ -40,10 +43,19 @@ for verb, (place, text) in VERBS.items():
     app.command(f"longdoc.cli.{place}", name=verb, help=text)
 
 INTERRUPTED = 130
+AGAIN = "the same command goes on where it was"
+
+
+def _terminated(number: int, _: Any) -> None:
+    """Leave as on Ctrl-C, so that processes of this command end with it and nothing lies about."""
+    sys.stderr.write(f"\nlongdoc: terminated; {AGAIN}\n")
+    sys.exit(128 + number)
 
 
 def main() -> None:
     """Run the command line; what a user can mend ends in one sentence, not in a traceback."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
@@ -52,7 +64,7 @@ def main() -> None:
         sys.stderr.write(f"longdoc: {error}\n")
         sys.exit(1)
     except KeyboardInterrupt:
-        sys.stderr.write("\nlongdoc: interrupted; the same command goes on where it was\n")
+        sys.stderr.write(f"\nlongdoc: interrupted; {AGAIN}\n")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -71,11 +71,25 @@ def read(path: str | Path) -> Plan:
     return make(read_yaml(path), str(path))
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice; PyYAML takes the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        found: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in found:
+                    what = f"{key.value!r} stands twice"
+                    raise yaml.MarkedYAMLError(problem=what, problem_mark=key.start_mark)
+                found.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file that holds settings.
 
     Raises:
-        SettingsError: The file is missing, too large, no YAML, or no mapping.
+        SettingsError: The file is missing, too large, no YAML, no mapping, or says a thing twice.
     """
     file = Path(path)
     if not file.is_file():
@@ -85,7 +99,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         message = f"{file} is larger than {LARGEST_PLAN} bytes"
         raise SettingsError(message)
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # a SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         message = f"{file}: not YAML: {' '.join(str(error).split())}"
         raise SettingsError(message) from error

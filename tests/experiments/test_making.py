@@ -2,9 +2,12 @@
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -102,6 +105,35 @@ def test_a_process_that_ends_early_is_counted():
     # Called with the number of threads, which becomes the exit code.
     said = together.run(os._exit, (), 2, lambda: (0.0, ""), silent)
     assert said.startswith("2 of 2 processes ended early (exit code ")
+
+
+def children(number):
+    return Path(f"/proc/{number}/task/{number}/children").read_text().split()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="asks /proc who is at work")
+def test_processes_end_with_a_command_that_is_terminated(tmp_path):
+    systems = [{"name": "long", "backbone": {"name": "bert-mini"}, "training": {"epochs": 1000}}]
+    file = tmp_path / "plan.yaml"
+    file.write_text(yaml.safe_dump({**PLAN, "systems": systems}))
+    command = [sys.executable, "-m", "longdoc", "compare", str(file), "--processes", "2"]
+    parent = subprocess.Popen(
+        [*command, "--output", str(tmp_path / "out")], stderr=subprocess.PIPE, text=True
+    )
+    until = time.monotonic() + 60
+    at_work = []
+    while time.monotonic() < until and len(at_work) < 3:  # two, and multiprocessing's own
+        time.sleep(0.1)
+        at_work = children(parent.pid)
+    parent.send_signal(signal.SIGTERM)
+    _, said = parent.communicate(timeout=60)
+    assert parent.returncode == 128 + signal.SIGTERM
+    assert "terminated; the same command goes on where it was" in said
+    assert len(at_work) >= 3
+    while time.monotonic() < until + 60 and any(Path(f"/proc/{n}").exists() for n in at_work):
+        time.sleep(0.1)  # multiprocessing's own ends by itself
+    assert not [n for n in at_work if Path(f"/proc/{n}").exists()]
 
 
 def test_processes_that_are_killed_are_told(tmp_path, monkeypatch):

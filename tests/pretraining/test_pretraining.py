@@ -128,6 +128,16 @@ def test_it_goes_on_from_weights(made, folder, tmp_path):
     assert start == pytest.approx(before, rel=0.05)
 
 
+def test_hidden_tokens_are_measured_at_one_share(folder, tmp_path):
+    found = []
+    for share in (0.15, 0.5):
+        wanted = settings(folder, "bert-mini", learning={"mask_share": share, "points": 0})
+        about = record(run.execute(wanted, tmp_path / str(share)))
+        (measured,) = about["measured"].values()
+        found.append(measured["tokens"])
+    assert found[0] == found[1]
+
+
 class Stop(BaseException):
     """Ends a training as Ctrl-C does."""
 
