@@ -218,6 +218,62 @@ def to_mapping(record: Any) -> dict[str, Any]:
     return found
 
 
+def changes(record: Any) -> dict[str, Any]:
+    """Give the nested values of a settings record that are not their defaults.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True, kw_only=True)
+        ... class Lamp:
+        ...     watts: float = 5.0
+        ...     colour: str = "white"
+        >>> changes(Lamp(watts=7.0))
+        {'watts': 7.0}
+    """
+    return _unlike(to_mapping(record), to_mapping(type(record)()))
+
+
+def _unlike(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the nested values that stand otherwise in ``others``, or not at all."""
+    found = {}
+    for key, value in values.items():
+        other = others.get(key, {} if isinstance(value, Mapping) else None)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            below = _unlike(value, other)
+            if below:
+                found[key] = below
+        elif key not in others or value != other:
+            found[key] = value
+    return found
+
+
+def disagreement(kept: Mapping[str, Any], record: Any) -> str:
+    """Say in which setting a record differs from one that was kept, empty if in none.
+
+    What a later version added counts as its default there, and what it removed does not count: so
+    long work that was begun before goes on.
+
+    Args:
+        kept: Nested values, as :func:`to_mapping` gave them.
+        record: A settings record of today.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True, kw_only=True)
+        ... class Lamp:
+        ...     watts: float = 5.0
+        ...     colour: str = "white"
+        >>> disagreement({"watts": 7.0}, Lamp()), disagreement({"watts": 5.0}, Lamp())
+        ('watts was 7.0 and is 5.0', '')
+    """
+    now = to_mapping(record)
+    whole = merge(to_mapping(type(record)()), kept)
+    for name in leaves(_unlike(now, whole)):
+        is_, was = now, whole
+        for part in name.split("."):
+            is_, was = is_[part], was[part]
+        return f"{name} was {short(was)} and is {short(is_)}"
+    return ""
+
+
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Lay nested mappings over each other; what stands in ``above`` wins.
 

@@ -26,7 +26,6 @@ from longdoc.kernels.allocator import keep_freed_memory
 from longdoc.metrics import cost
 from longdoc.predictions import Predictions
 from longdoc.progress import Progress, silent
-from longdoc.settings import to_mapping
 from longdoc.tokens import tokenizers
 from longdoc.tokens.encoding import encode
 from longdoc.training import settings as training
@@ -81,6 +80,7 @@ def execute(
     label = run_name(settings, corpus, name)
     final, partial = Path(root) / label, store.partial_folder(Path(root), label)
     if store.is_complete(final):
+        store.check_settings(final, settings)
         return final
     if final.exists():
         message = f"{final} is there, but is no complete run; move it away"
@@ -89,10 +89,12 @@ def execute(
         return final
     partial.mkdir(parents=True, exist_ok=True)
     with store.alone_in(partial) if workplace.is_main_process() else contextlib.nullcontext():
+        if workplace.is_main_process():
+            store.keep_settings(partial, settings, name or settings.system())
         if not store.holds_everything(partial):
             outcome = _system(settings)(settings, corpus, partial, progress)
             if workplace.is_main_process():
-                _write(settings, name or settings.system(), corpus, partial, outcome)
+                _write(settings, corpus, partial, outcome)
         if workplace.is_main_process():
             _finish(partial, final)
     return final
@@ -118,7 +120,7 @@ def _finish(partial: Path, final: Path) -> None:
     partial.rename(final)
 
 
-def _write(settings: Settings, system: str, corpus: Corpus, folder: Path, outcome: Outcome) -> None:
+def _write(settings: Settings, corpus: Corpus, folder: Path, outcome: Outcome) -> None:
     data = corpus.describe()
     measured = evaluate.evaluate(
         outcome.parts,
@@ -133,8 +135,6 @@ def _write(settings: Settings, system: str, corpus: Corpus, folder: Path, outcom
     store.write_json(folder / "data.json", data)
     store.write_json(folder / "metrics.json", measured)
     store.write_json(folder / "timings.json", outcome.timings)
-    chosen = {"system": system, "settings": to_mapping(settings)}
-    store.write_json(folder / "settings.json", chosen)
 
 
 def _predictions(

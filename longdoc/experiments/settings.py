@@ -11,7 +11,7 @@ from longdoc.documents.catalog import DataSettings
 from longdoc.experiments.ensemble import EnsembleSettings
 from longdoc.imbalance.settings import ImbalanceSettings
 from longdoc.metrics.thresholds import ThresholdSettings
-from longdoc.settings import to_mapping
+from longdoc.settings import changes
 from longdoc.tokens.encoding import TokenSettings
 from longdoc.training.settings import TrainingSettings
 
@@ -36,8 +36,12 @@ class Settings:
     thresholds: ThresholdSettings = field(default_factory=ThresholdSettings)
 
     def digest(self) -> str:
-        """Give eight hexadecimal digits that differ when any setting does."""
-        text = json.dumps(to_mapping(self), sort_keys=True)
+        """Give eight hexadecimal digits that differ when any setting does.
+
+        They are of what is not a default, so that a setting which a later version adds does not
+        give every run another name.
+        """
+        text = json.dumps(changes(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def has_no_backbone(self) -> bool:

@@ -15,12 +15,13 @@ from longdoc import predictions
 from longdoc.errors import RunError
 from longdoc.experiments.settings import Settings
 from longdoc.predictions import Predictions
-from longdoc.settings import build, to_mapping
+from longdoc.settings import build, disagreement, to_mapping
 from longdoc.training.workplace import LOCK as LOCK
 from longdoc.training.workplace import alone_in as alone_in
 from longdoc.training.workplace import write_json as write_json
 
-FILES = ("settings.json", "environment.json", "data.json", "metrics.json", "timings.json")
+SETTINGS = "settings.json"
+FILES = (SETTINGS, "environment.json", "data.json", "metrics.json", "timings.json")
 
 
 HELD_OUT = ("validation", "test")
@@ -81,6 +82,41 @@ def holds_everything(folder: Path) -> bool:
     return all((folder / name).exists() for name in (*FILES, "predictions.parquet"))
 
 
+def keep_settings(folder: Path, settings: Settings, system: str) -> None:
+    """Write a run's settings when it begins; one that goes on must have the same.
+
+    Args:
+        folder: The run's.
+        settings: Everything.
+        system: Its system's name.
+
+    Raises:
+        RunError: It was begun with others.
+    """
+    file = folder / SETTINGS
+    if file.exists():
+        check_settings(folder, settings)
+    else:
+        write_json(file, {"system": system, "settings": to_mapping(settings)})
+
+
+def check_settings(folder: Path, settings: Settings) -> None:
+    """Refuse a run whose name fits and whose settings do not: a default has changed since.
+
+    Raises:
+        RunError: So it is, or the file is damaged.
+    """
+    try:
+        kept = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["settings"]
+        differs = disagreement(kept, settings)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"{folder} is damaged: {SETTINGS}: {error}"
+        raise RunError(message) from error
+    if differs:
+        message = f"{folder} was made by another version of longdoc: {differs}; move it away"
+        raise RunError(message)
+
+
 def settle(folder: Path) -> None:
     """Have the disk hold all files of a folder, so that power loss cannot empty a named run."""
     if os.name != "posix":  # a folder cannot be opened there
@@ -109,7 +145,7 @@ def load(folder: str | Path) -> Run:
         raise RunError(message)
     try:
         parts = {name: json.loads((place / name).read_text(encoding="utf-8")) for name in FILES}
-        chosen = parts["settings.json"]
+        chosen = parts[SETTINGS]
         return Run(
             folder=place,
             name=place.name,

@@ -25,7 +25,7 @@ from longdoc.pretraining.batches import Marks
 from longdoc.pretraining.settings import PretrainingSettings
 from longdoc.pretraining.stream import Stream
 from longdoc.progress import Progress, silent
-from longdoc.settings import to_mapping
+from longdoc.settings import disagreement, to_mapping
 from longdoc.tokens import tokenizers
 from longdoc.training import workplace
 
@@ -152,7 +152,7 @@ def execute(
 def _check_same(settings: PretrainingSettings, final: Path) -> None:
     file = final / RECORD
     made = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    if made.get("settings") != to_mapping(settings):
+    if "settings" not in made or disagreement(made["settings"], settings):
         message = f"{final} is there and holds something else; name another --output"
         raise RunError(message)
 
@@ -160,7 +160,7 @@ def _check_same(settings: PretrainingSettings, final: Path) -> None:
 def _keep_settings(settings: PretrainingSettings, partial: Path) -> None:
     """Note what is at work here; another pretraining's leftovers are not gone on with."""
     file = partial / "settings.json"
-    if file.exists() and json.loads(file.read_text(encoding="utf-8")) != to_mapping(settings):
+    if file.exists() and disagreement(json.loads(file.read_text(encoding="utf-8")), settings):
         message = (
             f"{partial} holds an unfinished pretraining with other settings; "
             f"remove it, or name another --output"

@@ -72,6 +72,40 @@ def test_a_finished_run_is_not_made_again(runs):
     assert (folder / "metrics.json").stat().st_mtime_ns == before
 
 
+def as_of_another_version(folder, place, change):
+    """Copy a run, with its settings as another version of longdoc would have written them."""
+    copied = shutil.copytree(folder, place / folder.name)
+    kept = json.loads((copied / "settings.json").read_text())
+    change(kept["settings"])
+    (copied / "settings.json").write_text(json.dumps(kept))
+    return copied
+
+
+def test_a_run_outlives_a_setting_that_is_added_or_removed(runs, tmp_path):
+    def change(kept):
+        del kept["training"]["patience"]
+        kept["training"]["abolished"] = 3
+
+    copied = as_of_another_version(runs["majority"].folder, tmp_path, change)
+    given = settings(baseline={"name": "majority"})
+    assert run.execute(given, tmp_path) == copied
+
+
+def test_a_run_does_not_outlive_a_default_that_changed(runs, tmp_path):
+    def change(kept):
+        kept["training"]["patience"] = 77
+
+    copied = as_of_another_version(runs["majority"].folder, tmp_path, change)
+    given = settings(baseline={"name": "majority"})
+    wanted = r"was made by another version of longdoc: training\.patience was 77 and is"
+    with pytest.raises(RunError, match=wanted):
+        run.execute(given, tmp_path)
+    copied.rename(store.partial_folder(tmp_path, copied.name))
+    (store.partial_folder(tmp_path, copied.name) / "metrics.json").unlink()  # still at work
+    with pytest.raises(RunError, match=wanted):
+        run.execute(given, tmp_path)
+
+
 def test_two_processes_cannot_work_on_the_same_run(tmp_path):
     with (
         store.alone_in(tmp_path),
