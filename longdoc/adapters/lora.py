@@ -57,7 +57,11 @@ class AdapterSettings:
     """Which modules the update is added to, by the end of their names."""
     exclude_modules: tuple[str, ...] | None = chosen(None, "none of them")
     """Which of these it is not added to after all, by the end of their names."""
-    rank_stabilised: bool = chosen(False, "matters from rank 64 on, by its authors (not read)")
+    rank_stabilised: bool = chosen(
+        False,
+        "the recipes followed here have alpha / r, which slows learning at higher ranks "
+        "(kalajdzievski2023rslora, abstract)",
+    )
     """Multiply by alpha / sqrt(r) instead of alpha / r."""
 
     def __post_init__(self) -> None:

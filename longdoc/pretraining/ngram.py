@@ -39,7 +39,8 @@ class KneserNey:
 
     Source:
         kneser1995backingoff (continuation counts); chen1999smoothing, Sec. 4.1 (interpolated form;
-        D = n1 / (n1 + 2 n2), eq. 14 there). Unverified: written down from memory of both papers.
+        D = n1 / (n1 + 2 n2), eq. 14 there). Neither paper was read; the formulas are those of
+        SRILM's manual, ngram-discount(7), as BerkeleyLM's KneserNeyLmReaderCallback quotes them.
 
     Example:
         >>> model = KneserNey([np.array([0, 1, 0, 1, 0, 2])], 4, order=2)

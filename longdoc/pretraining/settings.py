@@ -79,18 +79,17 @@ class LearningSettings:
     """Muon's peak rate, for linear layers; falls as AdamW's does."""
     learning_rate: float | None = chosen(None, "by family: one of the next two")
     """Peak rate; falls as a cosine."""
-    mamba_learning_rate: float = chosen(
-        3e-3,
-        "five times GPT-3's rate, as gu2023mamba does (App. E.2.1); that GPT-3's smallest "
-        "model has 6e-4 is unverified",
-    )
+    mamba_learning_rate: float = cited(
+        3e-3, "gu2023mamba", "App. E.2.1 and Table 12",
+        note="five times the 6e-4 that GPT-3's smallest model has",
+    )  # fmt: skip
     """Peak rate for Mamba where none is given."""
     attention_learning_rate: float = chosen(
         1e-3, "better than 3e-3 for GPT-Neo and BERT in short trials: docs/experiment-log.md"
     )
     """Peak rate for GPT-Neo, Llama and BERT where none is given."""
     final_rate: float = chosen(
-        0.01, "near zero; that gu2023mamba ends at 1e-5 is unverified", unit="of the peak"
+        0.01, "near zero; gu2023mamba, App. E.2.1, ends at 1e-5", unit="of the peak"
     )
     """Where the rate ends, as a share of its peak."""
     warmup: float = chosen(
