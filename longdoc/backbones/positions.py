@@ -1,7 +1,5 @@
 """Learned positions made to reach further, so that a model reads longer documents than before."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -29,36 +27,6 @@ def extended(positions: Tensor, length: int) -> Tensor:
     """
     times = -(-length // positions.shape[0])
     return positions.repeat(times, 1)[:length].clone()
-
-
-def sinusoids(length: int, width: int) -> Tensor:
-    """Give positions of which each is a rotation of the one before, shape ``(length, width)``.
-
-    Args:
-        length: How many.
-        width: Channels, an even number; the mean square of a position is 1.
-
-    Source:
-        vaswani2017attention, Sec. 3.5, there for encodings that stay as they are.
-
-    Example:
-        >>> sinusoids(2, 4)[0]
-        tensor([0.0000, 1.4142, 0.0000, 1.4142])
-    """
-    wavelengths = 10000 ** (torch.arange(0, width, 2) / width)
-    angles = torch.arange(length)[:, None] / wavelengths
-    return 2**0.5 * torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
-
-
-def start_as_sinusoids(model: PreTrainedModel) -> None:
-    """Let a model's learned positions begin as sinusoids of their first weights' size.
-
-    Args:
-        model: A BERT or GPT-Neo with any head, changed in place.
-    """
-    table: Any = model.get_submodule(TABLES[model.config.model_type])
-    with torch.no_grad():
-        table.weight.copy_(model.config.initializer_range * sinusoids(*table.weight.shape))
 
 
 def extend_positions(model: PreTrainedModel, length: int) -> int | None:
