@@ -25,7 +25,7 @@ SCORE = 17.0
 
 
 @dataclass(frozen=True)
-class _Places:
+class Places:
     """Where a family keeps what is set, and which neighbours its heads begin with."""
 
     tokens: str
@@ -36,13 +36,13 @@ class _Places:
     offsets: tuple[int, ...]
 
 
-_FAMILIES = {
-    "gpt_neo": _Places(
+PLACES = {
+    "gpt_neo": Places(
         "transformer.wte", "transformer.wpe",
         "transformer.h.0.attn.attention.q_proj", "transformer.h.0.attn.attention.k_proj",
         scaled=False, offsets=(-1, -2, -3),
     ),
-    "bert": _Places(
+    "bert": Places(
         "bert.embeddings.word_embeddings", "bert.embeddings.position_embeddings",
         "bert.encoder.layer.0.attention.self.query", "bert.encoder.layer.0.attention.self.key",
         scaled=True, offsets=(-1, 1, -2, 2),
@@ -89,7 +89,7 @@ def look_at_neighbours(model: PreTrainedModel) -> None:
         to repeat waits for. That a neighbour is a turn of circles is vaswani2017attention's
         (Sec. 3.5). The numbers are ours (docs/experiment-log.md).
     """
-    config, places = model.config, _FAMILIES[model.config.model_type]
+    config, places = model.config, PLACES[model.config.model_type]
     size = config.hidden_size // config.num_attention_heads
     pairs = min(PAIRS, size // 2)
     turns, channels = frequencies(pairs), 2 * pairs

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from longdoc.backbones import build, positions
+from longdoc.backbones import build
 from longdoc.backbones.settings import BackboneSettings
 from longdoc.pretraining import batches, models, ngram, objective
 from longdoc.pretraining.batches import IGNORED, Marks, Pieces
@@ -188,17 +188,16 @@ def test_a_language_model_gives_transformers_own_loss(tokenizer):
     assert float(model(**step).loss) == pytest.approx(float(plain(**step).loss), rel=1e-5)
 
 
-def test_only_berts_positions_begin_as_sinusoids(tokenizer):
-    for name, begins in (("bert-mini", True), ("gpt-neo-mini", False)):
-        settings = BackboneSettings(name=name, pretrained=False)
-        model = models.make(build.resolve(settings), settings, tokenizer, 0)
-        table = model.get_submodule(positions.TABLES[model.config.model_type]).weight.detach()
-        # Each pair of channels lies on a circle, and the next position a fixed angle further.
-        pairs = torch.view_as_complex(table.unflatten(1, (-1, 2)).contiguous())
-        turns = (pairs[1:] / pairs[:-1]).angle()
-        assert bool((turns.std(0) < 1e-3).all()) is begins
-        size = table.pow(2).mean().sqrt()
-        assert size == pytest.approx(model.config.initializer_range, rel=0.05)
+@pytest.mark.parametrize("name", ["gpt-neo-mini", "bert-mini"])
+def test_only_random_weights_begin_with_neighbours(name, tokenizer, monkeypatch):
+    begun = []
+    monkeypatch.setattr(models, "look_at_neighbours", begun.append)
+    for pretrained in (False, True):
+        settings = BackboneSettings(name=name, pretrained=pretrained)
+        card = build.resolve(settings)
+        given = tokenizer if not pretrained else build.load_tokenizer(card, settings, dict)
+        models.make(card, settings, given, 0)
+        assert len(begun) == 1
 
 
 @pytest.mark.parametrize("order", [2, 3, 4])
