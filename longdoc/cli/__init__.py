@@ -46,16 +46,22 @@ INTERRUPTED = 130
 AGAIN = "the same command goes on where it was"
 
 
-def _terminated(number: int, _: Any) -> None:
+def _leave_when_terminated() -> None:
     """Leave as on Ctrl-C, so that processes of this command end with it and nothing lies about."""
-    sys.stderr.write(f"\nlongdoc: terminated; {AGAIN}\n")
-    sys.exit(128 + number)
+    mine = os.getpid()
+
+    def leave(number: int, _: Any) -> None:
+        if os.getpid() == mine:  # a forked child has this handler too
+            sys.stderr.write(f"\nlongdoc: terminated; {AGAIN}\n")
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def main() -> None:
     """Run the command line; what a user can mend ends in one sentence, not in a traceback."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminated)
+        _leave_when_terminated()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
