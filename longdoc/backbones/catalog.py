@@ -104,7 +104,7 @@ for card in (
         family="bert", licence="Apache-2.0", reference="devlin2019bert",
         width=160, context=512, causal=False, make=bert_mini,
         package=("longdoc.weights.bert-mini", "longdoc"),
-        checksum="d59f42c5dfde123f670590a27a6d5521cbe9ab85c435d1615abde9d33f61ff3e",
+        checksum="5164b09aabd23459d2a7ac1828b6acf1f224b702e5c04ec32508346191fca701",
     ),
     BackboneCard(
         name="mamba-130m",
