@@ -233,15 +233,15 @@ def changes(record: Any) -> dict[str, Any]:
 
 
 def _unlike(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the nested values that stand otherwise in ``others``, or not at all."""
+    """Give the nested values that stand otherwise in ``others``, which has all their names."""
     found = {}
     for key, value in values.items():
-        other = others.get(key, {} if isinstance(value, Mapping) else None)
+        other = others[key]
         if isinstance(value, Mapping) and isinstance(other, Mapping):
             below = _unlike(value, other)
             if below:
                 found[key] = below
-        elif key not in others or value != other:
+        elif value != other:
             found[key] = value
     return found
 
@@ -264,14 +264,19 @@ def disagreement(kept: Mapping[str, Any], record: Any) -> str:
         >>> disagreement({"watts": 7.0}, Lamp()), disagreement({"watts": 5.0}, Lamp())
         ('watts was 7.0 and is 5.0', '')
     """
+    if not isinstance(kept, Mapping):
+        return f"settings were {short(kept)}"
     now = to_mapping(record)
-    whole = merge(to_mapping(type(record)()), kept)
-    for name in leaves(_unlike(now, whole)):
-        is_, was = now, whole
-        for part in name.split("."):
-            is_, was = is_[part], was[part]
-        return f"{name} was {short(was)} and is {short(is_)}"
-    return ""
+    then = merge(to_mapping(type(record)()), kept)
+    name = next(leaves(_unlike(now, then)), "")
+    return name and f"{name} was {short(_under(then, name))} and is {short(_under(now, name))}"
+
+
+def _under(values: Any, name: str) -> Any:
+    """Give what stands under a dotted name, or above it where a damaged file ends early."""
+    for part in name.split("."):
+        values = values[part] if isinstance(values, Mapping) else values
+    return values
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

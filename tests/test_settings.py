@@ -181,3 +181,8 @@ def test_an_unknown_setting_to_explain_names_the_nearest():
         explain.find("adapter.rnk")
     assert [s.name for s in explain.find("rank")] == ["adapter.rank"]
     assert len(explain.find("adapter")) == 7
+
+
+@pytest.mark.parametrize("kept", [[], None, 3, {"tokens": 3}, {"tokens": None}])
+def test_kept_settings_that_are_none_disagree(kept):
+    assert machinery.disagreement(kept, Settings())

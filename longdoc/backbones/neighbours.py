@@ -54,7 +54,7 @@ def frequencies(pairs: int) -> Tensor:
     """Give the radians by which each pair of channels turns from a position to the next, ``(p,)``.
 
     Most turn fast, so that neighbours are told apart; the others slowly, so that what is far away
-    is not taken for near. None turns so far that it comes round within a few positions.
+    is not taken for near. None turns by half a circle or more, which would be the other way round.
     """
     slow = pairs * 3 // 8
     near = torch.linspace(0.6, 2.9, pairs - slow)
@@ -85,8 +85,8 @@ def look_at_neighbours(model: PreTrainedModel) -> None:
 
     Source:
         trockman2023mimetic, abstract, for attention that begins as it looks after training, and for
-        why on little data; xu2024kvshifting, abstract, for looking back one token as what learning
-        to repeat waits for. That a neighbour is a turn of circles is vaswani2017attention's
+        why on little data; xu2024kvshifting, abstract, for attention shifted by a token, with which
+        repeating is learnt sooner. That a neighbour is a turn of circles is vaswani2017attention's
         (Sec. 3.5). The numbers are ours (docs/experiment-log.md).
     """
     config, places = model.config, PLACES[model.config.model_type]
@@ -97,7 +97,8 @@ def look_at_neighbours(model: PreTrainedModel) -> None:
     tokens, positions = (table.weight for table in tables)
     query, key = (_weight(model, name) for name in (places.query, places.key))
     sigma, width = config.initializer_range, config.hidden_size
-    # A layer norm stands between: it makes the mean square of all channels one.
+    # A layer norm stands between: it makes the mean square of all channels one. (BERT's third
+    # embedding, that of the segment, is left out of account: its scores begin a little lower.)
     square = (channels * LOUDER**2 / 2 + (width - channels) * 2) / width
     gain = SCORE * square / (pairs * LOUDER**2) * (math.sqrt(size) if places.scaled else 1.0)
     with torch.no_grad():

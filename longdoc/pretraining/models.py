@@ -24,15 +24,13 @@ from longdoc.backbones.catalog import BackboneCard
 from longdoc.backbones.gpt_neo import use_block_attention
 from longdoc.backbones.linear import use_fast_linears
 from longdoc.backbones.mamba import use_modular_mixers
-from longdoc.backbones.neighbours import look_at_neighbours
+from longdoc.backbones.neighbours import PLACES, look_at_neighbours
 from longdoc.backbones.settings import BackboneSettings
 from longdoc.pretraining.batches import IGNORED
 from longdoc.pretraining.objective import linear_cross_entropy
 
 PACKS = ("mamba", "gpt_neo")
 """Families that read pieces laid one after the other."""
-LOOKS_AT_NEIGHBOURS = ("gpt_neo", "bert")
-"""Families that begin with heads that do, where weights start at random."""
 
 
 class PredictsTokens:
@@ -130,7 +128,7 @@ def make(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model: PreTrainedModel = build.weights(MODELS[card.family], card, settings, len(tokenizer))
-    if card.family in LOOKS_AT_NEIGHBOURS and build.starts_at_random(card, settings):
+    if card.family in PLACES and build.starts_at_random(card, settings):
         look_at_neighbours(model)
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.eos_token_id = tokenizer.eos_token_id

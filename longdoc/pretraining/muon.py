@@ -57,7 +57,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         super().__init__([group for part in self.parts for group in part.param_groups], {})
 
     def _share(self) -> None:
-        """Show the parts' own groups and states, so that a schedule changes what they read."""
+        """Show the parts' own groups, so that a schedule changes what they read."""
         self.param_groups = [group for part in self.parts for group in part.param_groups]
 
     @torch.no_grad()

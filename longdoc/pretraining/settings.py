@@ -70,8 +70,8 @@ class LearningSettings:
     )
     """Tokens an optimizer step takes."""
     optimizer: Literal["adamw", "muon"] = chosen(
-        "adamw", "what the backbones' own papers train with; from few tokens GPT-Neo and BERT "
-        "learn far more with muon, Mamba does not: docs/experiment-log.md"
+        "adamw", "what the backbones' own papers train with; after a million tokens GPT-Neo and "
+        "BERT have learnt far more with muon, Mamba has not: docs/experiment-log.md"
     )  # fmt: skip
     """adamw trains every weight with AdamW; muon trains linear layers with Muon, which makes their
     updates nearly orthogonal, and the rest with AdamW."""
