@@ -58,8 +58,8 @@ def mamba_mini(vocabulary: int) -> PreTrainedConfig:
 def gpt_neo_mini(vocabulary: int) -> PreTrainedConfig:
     """Give gpt-neo-mini's configuration; layers take turns as in the released GPT-Neo."""
     return GPTNeoConfig(
-        vocab_size=vocabulary, hidden_size=192, num_layers=2, num_heads=6,
-        attention_types=[[["global", "local"], 1]], window_size=256, intermediate_size=768,
+        vocab_size=vocabulary, hidden_size=160, num_layers=4, num_heads=5,
+        attention_types=[[["global", "local"], 2]], window_size=256, intermediate_size=640,
         max_position_embeddings=2048, resid_dropout=0.0, embed_dropout=0.0, attention_dropout=0.0,
     )  # fmt: skip
 
@@ -92,9 +92,9 @@ for card in (
     ),
     BackboneCard(
         name="gpt-neo-mini",
-        summary=f"GPT-Neo, 2 layers of width 192, {READ}",
+        summary=f"GPT-Neo, 4 layers of width 160, {READ}",
         family="gpt_neo", licence="Apache-2.0", reference="black2021gptneo",
-        width=192, context=2048, causal=True, make=gpt_neo_mini,
+        width=160, context=2048, causal=True, make=gpt_neo_mini,
         package=("longdoc.weights.gpt-neo-mini", "longdoc"),
         checksum="34d2b44445664ed1f7c97a34a3cf6fababb0905a6d5fcec518c1d581b6b14eeb",
     ),
