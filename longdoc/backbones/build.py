@@ -200,17 +200,22 @@ def build(
     return Built(model, card, notes)
 
 
+def pooling(card: BackboneCard, settings: BackboneSettings) -> str:
+    """Say which vector of a document the classifier gets: first, last or mean."""
+    return card.pooling if settings.pooling == "auto" else settings.pooling
+
+
 def _changes(card: BackboneCard, settings: BackboneSettings) -> dict[str, Any]:
     """Say what of a backbone's configuration the settings change.
 
     Raises:
         SettingsError: Its family has no such thing.
     """
-    pooling = card.pooling if settings.pooling == "auto" else settings.pooling
+    reads = pooling(card, settings)
     allowed = ("last",) if card.causal else ("first", "mean")
     what = f"{' or '.join(allowed)} for {card.name}"
-    require(pooling in allowed, "backbone.pooling", what, pooling)
-    changes: dict[str, Any] = {} if card.causal else {"pooling": pooling}
+    require(reads in allowed, "backbone.pooling", what, reads)
+    changes: dict[str, Any] = {} if card.causal else {"pooling": reads}
     if settings.attention_dropout is not None:
         name = ATTENTION_DROPOUT.get(card.family)
         has = f"left out for {card.name}, which has no attention"

@@ -22,7 +22,8 @@ class BackboneCard:
         make: Gives a configuration for random weights and a vocabulary of any size.
         context: Tokens it was trained to read; longer ones need extended positions.
         causal: Whether a token sees only those before it, so that the last one has read all.
-        takes_mean: Whether it was trained to be read by the mean of its tokens' vectors.
+        takes_mean: Whether it is read by the mean of its tokens' vectors, because it was trained so
+            or because nothing was ever trained to read its first token.
     """
 
     name: str
@@ -102,7 +103,7 @@ for card in (
         name="bert-mini",
         summary=f"BERT, 4 layers of width 160, {READ}",
         family="bert", licence="Apache-2.0", reference="devlin2019bert",
-        width=160, context=512, causal=False, make=bert_mini,
+        width=160, context=512, causal=False, takes_mean=True, make=bert_mini,
         package=("longdoc.weights.bert-mini", "longdoc"),
         checksum="5164b09aabd23459d2a7ac1828b6acf1f224b702e5c04ec32508346191fca701",
     ),

@@ -27,7 +27,9 @@ class BackboneSettings:
     pretrained: bool = chosen(True, "what a model has read before is what an adapter adapts")
     """Whether training starts from the backbone's weights; without, from random ones of its shape.
     A small backbone then gets a tokenizer of its own too (tokens.vocabulary)."""
-    pooling: Pooling = chosen("auto", "what the backbone was trained with")
+    pooling: Pooling = chosen(
+        "auto", "what the backbone was trained with; the mean where that is neither"
+    )
     """Which vector of a document the classifier gets. last: of the last token, all that a causal
     backbone can do. BERT: first, of [CLS] through its pooler, or mean, of all tokens. auto: what
     the card of the backbone says."""

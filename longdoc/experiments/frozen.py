@@ -130,10 +130,9 @@ def place(settings: Settings, encoded: Mapping[str, Sequence[Encoded]]) -> Path 
         read.update(f"{split} {len(encoded[split])}".encode())
         for part in encoded[split]:
             read.update(len(part.ids).to_bytes(8, "little") + part.ids.tobytes())
-    pooling = card.pooling if settings.backbone.pooling == "auto" else settings.backbone.pooling
     about = {
         "weights": weights,
-        "pooling": pooling,
+        "pooling": backbones.pooling(card, settings.backbone),
         "tokens": read.hexdigest(),
         "max_tokens": settings.tokens.max_tokens,
         "bfloat16": training.uses_bfloat16(settings.training.precision),

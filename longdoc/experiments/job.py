@@ -83,12 +83,12 @@ def _train(job: Job) -> Trained:
     _check_adapters(model, encoded["train"], job.tokenizer.pad_token_id)
     start = backbones.start(built.card, settings.backbone)
     preset = lora.resolved(settings.adapter, start)
-    rate = models.peak_rate(settings, start)
+    rate, head_rate = models.peak_rate(settings, start), models.head_rate(settings, built.card)
     before = workplace.elapsed(job.folder)
     answer = _answer(job)
     vectors = _vectors(job, model) if preset == "head-only" else None
     with cost.measured() as fitting:
-        fitted = _fit(job, model, answer, rate, vectors)
+        fitted = _fit(job, model, answer, (rate, head_rate), vectors)
     trainable, total = lora.count_parameters(model)
     # What a frozen backbone read before, for another run, is paid for in each.
     reading = 0.0 if vectors is None else vectors.seconds["train"] + vectors.seconds["validation"]
@@ -106,7 +106,7 @@ def _train(job: Job) -> Trained:
     notes = {
         **built.notes,
         "learning_rate": rate,
-        "head_learning_rate": settings.training.head_learning_rate or rate,
+        "head_learning_rate": head_rate or rate,
         "adapter": preset,
         "imbalance": answer.notes,
         "interrupted": before > 0,
@@ -121,9 +121,16 @@ def _answer(job: Job) -> Answer:
 
 
 def _fit(
-    job: Job, model: Any, answer: Answer, rate: float, vectors: frozen.Vectors | None
+    job: Job,
+    model: Any,
+    answer: Answer,
+    rates: tuple[float, float | None],
+    vectors: frozen.Vectors | None,
 ) -> trainer.Fitted:
-    """Train all that can be trained, or the head alone on vectors."""
+    """Train all that can be trained, or the head alone on vectors.
+
+    The second of the rates is the head's.
+    """
     corpus = job.corpus
     read: Any = job.encoded if vectors is None else vectors.of
     train, validation = (
@@ -140,8 +147,8 @@ def _fit(
         model if vectors is None else HeadOnVectors(model),
         train,
         validation,
-        job.settings.training,
-        rate=rate,
+        replace(job.settings.training, head_learning_rate=rates[1]),
+        rate=rates[0],
         folder=job.folder / "checkpoints",
         progress=_while_training(job),
     )

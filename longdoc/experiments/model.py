@@ -31,6 +31,14 @@ def peak_rate(settings: Settings, start: backbones.Start) -> float:
     return training.learning_rate(settings.training, lora.resolved(settings.adapter, start), start)
 
 
+def head_rate(settings: Settings, card: BackboneCard) -> float | None:
+    """Give the learning rate of the head, where it is not that of the rest."""
+    start = backbones.start(card, settings.backbone)
+    preset = lora.resolved(settings.adapter, start)
+    one_layer = backbones.pooling(card, settings.backbone) != "first"
+    return training.head_rate(settings.training, preset, start, one_layer=one_layer)
+
+
 def build_model(
     settings: Settings, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str], kind: Kind
 ) -> tuple[Any, backbones.Built]:

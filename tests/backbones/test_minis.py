@@ -92,4 +92,5 @@ def test_training_starts_from_the_weights_and_prediction_from_the_run_alone(name
     assert not notes["from_random_weights"]
     assert notes["adapter"] == "none"
     assert notes["learning_rate"] == run.settings.training.small_learning_rate
+    assert notes["head_learning_rate"] == run.settings.training.small_head_learning_rate
     assert_predicts_again(run)

@@ -17,7 +17,7 @@ from longdoc.errors import RunError, SettingsError
 from longdoc.imbalance.plain import bce
 from longdoc.tokens.batches import EpochBatches
 from longdoc.training import checkpoint, objective, trainer
-from longdoc.training.settings import TrainingSettings, check, learning_rate
+from longdoc.training.settings import TrainingSettings, check, head_rate, learning_rate
 from tests import tolerances
 from tests.assertions import assert_close
 from tests.conftest import ROOT
@@ -200,6 +200,21 @@ def test_the_learning_rate_follows_what_is_trained():
     assert learning_rate(settings, "e5-mistral", "large") == settings.lora_learning_rate
     assert learning_rate(settings, "e5-mistral", "small") == settings.small_lora_learning_rate
     assert learning_rate(replace(settings, learning_rate=1.0), "none", "random") == 1.0
+
+
+def test_the_head_of_a_small_backbone_has_a_rate_of_its_own_unless_told_otherwise():
+    settings = TrainingSettings()
+    small = settings.small_head_learning_rate
+    given = replace(settings, learning_rate=1e-3)
+    for preset in ("none", "e5-mistral", "head-only"):
+        assert head_rate(settings, preset, "small", one_layer=True) == small
+        assert head_rate(settings, preset, "small", one_layer=False) is None
+        assert head_rate(settings, preset, "large", one_layer=True) is None
+        assert head_rate(settings, preset, "random", one_layer=True) is None
+        told = replace(given, head_learning_rate=0.5)
+        assert head_rate(told, preset, "large", one_layer=False) == 0.5
+    assert head_rate(given, "none", "small", one_layer=True) == small
+    assert head_rate(given, "head-only", "small", one_layer=True) is None
 
 
 def test_scores_of_every_kind_lie_in_0_to_1_and_one_label_adds_up():
