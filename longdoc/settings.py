@@ -117,10 +117,9 @@ def build(record: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
     hints = get_type_hints(record)
     known = [field.name for field in dataclasses.fields(record)]  # type: ignore[arg-type]
     arguments: dict[str, Any] = {}
-    for raw, value in values.items():
-        key = str(raw).replace("-", "_")
+    for key, value in _by_name(values, prefix).items():
         if key not in known:
-            message = f"no setting named {prefix + str(raw)!r}; {nearest(key, known)}"
+            message = f"no setting named {prefix + key!r}; {nearest(key, known)}"
             raise SettingsError(message)
         kind = hints[key]
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
@@ -279,6 +278,22 @@ def _under(values: Any, name: str) -> Any:
     return values
 
 
+def _by_name(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Write every name with underscores, as a setting may be written with hyphens too.
+
+    Raises:
+        SettingsError: A name stands there both ways.
+    """
+    named: dict[str, Any] = {}
+    for raw, value in values.items():
+        key = str(raw).replace("-", "_")
+        if key in named:
+            message = f"{prefix + key!r} stands twice, with hyphens and with underscores"
+            raise SettingsError(message)
+        named[key] = value
+    return named
+
+
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Lay nested mappings over each other; what stands in ``above`` wins.
 
@@ -286,9 +301,8 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
         >>> merge({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
         {'a': {'x': 1, 'y': 3}}
     """
-    merged = {str(key).replace("-", "_"): value for key, value in below.items()}
-    for raw, value in above.items():
-        key = str(raw).replace("-", "_")
+    merged = _by_name(below)
+    for key, value in _by_name(above).items():
         if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
             merged[key] = merge(merged[key], value)
         else:

@@ -25,6 +25,10 @@ def test_settings_survive_a_round_trip():
     [
         ({"trainin": {}}, "no setting named 'trainin'; did you mean training"),
         ({"training": {"epoch": 1}}, "no setting named 'training.epoch'; did you mean epochs"),
+        (
+            {"tokens": {"max_tokens": 128, "max-tokens": 256}},
+            "'tokens.max_tokens' stands twice, with hyphens and with underscores",
+        ),
         ({"training": 3}, "training is a group of settings, not 3"),
         ({"training": {"epochs": "many"}}, "training.epochs must be a number; got 'many'"),
         ({"training": {"batch_size": 1.5}}, "training.batch_size must be a whole number; got 1.5"),
@@ -174,6 +178,12 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
     # Merged keys may be said otherwise: that is what merging is for.
     file.write_text("a: &a {x: 1, y: 1}\nb:\n  <<: *a\n  y: 2\n")
     assert read_yaml(file)["b"] == {"x": 1, "y": 2}
+
+
+def test_a_system_that_says_a_setting_both_ways_is_refused():
+    wanted = r"systems\[0\] \(a\): 'training.batch_size' stands twice"
+    with pytest.raises(SettingsError, match=wanted):
+        make({"systems": [{"training": {"batch-size": 1, "batch_size": 2}, "name": "a"}]})
 
 
 def test_an_unknown_setting_to_explain_names_the_nearest():
