@@ -97,7 +97,7 @@ for card in (
         family="gpt_neo", licence="Apache-2.0", reference="black2021gptneo",
         width=160, context=2048, causal=True, make=gpt_neo_mini,
         package=("longdoc.weights.gpt-neo-mini", "longdoc"),
-        checksum="34d2b44445664ed1f7c97a34a3cf6fababb0905a6d5fcec518c1d581b6b14eeb",
+        checksum="b0bc2c55b422d2b785608c558060a01c29e0378560ed956e4d1ba35da9d7a73e",
     ),
     BackboneCard(
         name="bert-mini",
