@@ -103,6 +103,7 @@ def resolve(settings: BackboneSettings) -> BackboneCard:
         width=config.hidden_size,
         context=getattr(config, "max_position_embeddings", 2048),
         causal=FAMILIES[config.model_type],
+        takes_mean=getattr(config, "pooling", "first") == "mean",
         checkpoint=settings.name,
     )
 

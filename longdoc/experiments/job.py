@@ -83,7 +83,7 @@ def _train(job: Job) -> Trained:
     _check_adapters(model, encoded["train"], job.tokenizer.pad_token_id)
     start = backbones.start(built.card, settings.backbone)
     preset = lora.resolved(settings.adapter, start)
-    rate, head_rate = models.peak_rate(settings, start), models.head_rate(settings, built.card)
+    rate, head_rate = models.peak_rates(settings, built.card)
     before = workplace.elapsed(job.folder)
     answer = _answer(job)
     vectors = _vectors(job, model) if preset == "head-only" else None

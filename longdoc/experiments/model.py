@@ -26,17 +26,13 @@ BASE = "base.json"
 HEAD = "head.safetensors"
 
 
-def peak_rate(settings: Settings, start: backbones.Start) -> float:
-    """Give the learning rate that the settings come to."""
-    return training.learning_rate(settings.training, lora.resolved(settings.adapter, start), start)
-
-
-def head_rate(settings: Settings, card: BackboneCard) -> float | None:
-    """Give the learning rate of the head, where it is not that of the rest."""
+def peak_rates(settings: Settings, card: BackboneCard) -> tuple[float, float | None]:
+    """Give the learning rate that the settings come to, and the head's if it is another."""
     start = backbones.start(card, settings.backbone)
     preset = lora.resolved(settings.adapter, start)
     one_layer = backbones.pooling(card, settings.backbone) != "first"
-    return training.head_rate(settings.training, preset, start, one_layer=one_layer)
+    rate = training.learning_rate(settings.training, preset, start, card.family)
+    return rate, training.head_rate(settings.training, preset, start, one_layer=one_layer)
 
 
 def build_model(

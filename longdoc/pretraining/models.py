@@ -130,6 +130,9 @@ def make(
         model: PreTrainedModel = build.weights(MODELS[card.family], card, settings, len(tokenizer))
     if card.family in PLACES and build.starts_at_random(card, settings):
         look_at_neighbours(model)
+    if card.family == "bert":
+        # What stands above [CLS] is not kept, and nothing here learns to read it.
+        model.config.pooling = "mean"
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.eos_token_id = tokenizer.eos_token_id
     model.config.bos_token_id = tokenizer.eos_token_id

@@ -34,8 +34,8 @@ class TrainingSettings:
     """Documents that go through the model at once, in each process."""
     accumulation: int = chosen(1, "a batch of 16 fits", unit="batches")
     """Batches whose gradients are added up before a step."""
-    learning_rate: float | None = chosen(None, "by what is trained: one of the next five")
-    """Peak learning rate; where it is not given, one of the next five is taken. The head may have
+    learning_rate: float | None = chosen(None, "by what is trained: one of the next six")
+    """Peak learning rate; where it is not given, one of the next six is taken. The head may have
     another."""
     full_learning_rate: float = cited(
         3e-5,
@@ -45,9 +45,9 @@ class TrainingSettings:
     )
     """Peak rate when every weight of a pretrained backbone wider than 256 is trained."""
     small_learning_rate: float = chosen(
-        1e-3,
-        "best in the mean of three on validation, docs/results/learning-rate.md; mamba-mini likes "
-        "3e-3, gpt-neo-mini 3e-4",
+        3e-4,
+        "the best of four for bert-mini and gpt-neo-mini on validation, "
+        "docs/results/learning-rate.md",
         note="turc2019students, README of the released miniatures: 3e-4 is the largest of its grid",
     )
     """Peak rate when every weight of a pretrained backbone of width 256 or less is trained."""
@@ -61,10 +61,16 @@ class TrainingSettings:
     """Peak rate for LoRA, and for the head alone."""
     small_lora_learning_rate: float = chosen(
         1e-3,
-        "best in the mean of three on validation, docs/results/learning-rate.md; mamba-mini likes "
-        "3e-3",
+        "the best of four for bert-mini and gpt-neo-mini on validation, "
+        "docs/results/learning-rate.md",
     )
-    """The same on a pretrained backbone of width 256 or less."""
+    """Peak rate for LoRA on a pretrained backbone of width 256 or less."""
+    small_mamba_learning_rate: float = chosen(
+        3e-3,
+        "the best of four for mamba-mini on validation, every weight and LoRA, "
+        "docs/results/learning-rate.md",
+    )
+    """Peak rate instead of both where such a backbone is a Mamba."""
     scratch_learning_rate: float = chosen(
         1e-3, "small models with random weights; see docs/experiment-log.md"
     )
@@ -142,6 +148,7 @@ def check(settings: TrainingSettings) -> None:
         "small_learning_rate",
         "lora_learning_rate",
         "small_lora_learning_rate",
+        "small_mamba_learning_rate",
         "scratch_learning_rate",
         "head_learning_rate",
         "small_head_learning_rate",
@@ -150,10 +157,19 @@ def check(settings: TrainingSettings) -> None:
         require(rate is None or rate > 0, f"training.{name}", "above 0", rate)
 
 
-def learning_rate(settings: TrainingSettings, preset: Preset, start: Start) -> float:
-    """Give the peak rate for what is trained, and what it starts from."""
+def learning_rate(settings: TrainingSettings, preset: Preset, start: Start, family: str) -> float:
+    """Give the peak rate for what is trained, and what it starts from.
+
+    Args:
+        settings: How it is trained.
+        preset: What is trained.
+        start: What the backbone starts from.
+        family: The backbone's ``model_type``.
+    """
     if settings.learning_rate is not None:
         return settings.learning_rate
+    if start == "small" and family == "mamba":
+        return settings.small_mamba_learning_rate
     if preset != "none":
         small = start == "small"
         return settings.small_lora_learning_rate if small else settings.lora_learning_rate

@@ -194,12 +194,20 @@ def test_numbers_out_of_range_are_refused(changed, message):
 
 def test_the_learning_rate_follows_what_is_trained():
     settings = TrainingSettings()
-    assert learning_rate(settings, "none", "random") == settings.scratch_learning_rate
-    assert learning_rate(settings, "none", "small") == settings.small_learning_rate
-    assert learning_rate(settings, "none", "large") == settings.full_learning_rate
-    assert learning_rate(settings, "e5-mistral", "large") == settings.lora_learning_rate
-    assert learning_rate(settings, "e5-mistral", "small") == settings.small_lora_learning_rate
-    assert learning_rate(replace(settings, learning_rate=1.0), "none", "random") == 1.0
+    small_mamba = settings.small_mamba_learning_rate
+    for family in ("bert", "mamba"):
+        wanted = {
+            ("none", "random"): settings.scratch_learning_rate,
+            ("none", "large"): settings.full_learning_rate,
+            ("e5-mistral", "large"): settings.lora_learning_rate,
+            ("none", "small"): settings.small_learning_rate,
+            ("e5-mistral", "small"): settings.small_lora_learning_rate,
+        }
+        if family == "mamba":
+            wanted |= {("none", "small"): small_mamba, ("e5-mistral", "small"): small_mamba}
+        found = {given: learning_rate(settings, *given, family) for given in wanted}
+        assert found == wanted
+    assert learning_rate(replace(settings, learning_rate=1.0), "none", "random", "bert") == 1.0
 
 
 def test_the_head_of_a_small_backbone_has_a_rate_of_its_own_unless_told_otherwise():
