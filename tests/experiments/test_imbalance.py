@@ -147,7 +147,7 @@ def test_vectors_of_other_tokens_or_weights_have_another_name():
     assert name() == name(training={**LETTERS["training"], "seed": 5, "batch_size": 3})
     others = {
         name(), name(tokens(4)), name(backbone={"name": "bert-mini"}),
-        name(backbone={"name": "bert-mini", "pooling": "mean"}),
+        name(backbone={"name": "bert-mini", "pooling": "first"}),
         name(training={"precision": "bfloat16"}),
     }  # fmt: skip
     assert len(others) == 5
