@@ -63,7 +63,7 @@ results-pretraining: $(VENV)/.test
 	   $(BIN)/longdoc compare docs/results/pretraining-$$plan.yaml --markdown || exit 1; done) \
 	 > build/pretraining.md && mv build/pretraining.md docs/results/pretraining.md
 
-# Which rate (about forty minutes of one core); where LoRA's adapters go, and how large their rank is.
+# Which rate (about an hour of one core); where LoRA's adapters go, and how large their rank is.
 results-learning-rate: $(VENV)/.installed
 	mkdir -p build
 	(cat docs/results/learning-rate.head.md; \

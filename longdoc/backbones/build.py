@@ -103,7 +103,7 @@ def resolve(settings: BackboneSettings) -> BackboneCard:
         width=config.hidden_size,
         context=getattr(config, "max_position_embeddings", 2048),
         causal=FAMILIES[config.model_type],
-        takes_mean=getattr(config, "pooling", "first") == "mean",
+        takes_mean=config.model_type == "bert" and getattr(config, "pooling", "") == "mean",
         checkpoint=settings.name,
     )
 
