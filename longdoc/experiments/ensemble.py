@@ -8,7 +8,7 @@ Letters: ``n`` documents, ``c`` labels, ``s`` systems.
 import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from longdoc.documents.document import Kind
 from longdoc.errors import RunError
-from longdoc.metrics import classification, thresholds
+from longdoc.metrics import classification
+from longdoc.metrics.classification import Vector
 from longdoc.predictions import decide
+from longdoc.progress import Progress, silent
 from longdoc.settings import chosen, require
 
 FILE = "members.json"
@@ -35,7 +37,8 @@ class EnsembleSettings:
 
     members: tuple[str, ...] = chosen((), "one system is trained by itself")
     """Run folders, all on the same documents, whose logits are averaged; nothing is trained.
-    Systems are weighed by the validation metric (training.metric)."""
+    Systems are weighed by the validation metric (training.metric) at the thresholds that are used
+    (thresholds.mode, thresholds.prior)."""
 
     def __post_init__(self) -> None:
         places = {Path(member).resolve() for member in self.members}
@@ -92,20 +95,13 @@ def _scores(
     return (1 / (1 + np.exp(-mean))).astype(np.float32)
 
 
-def _threshold(truth: NDArray[np.bool_], scores: NDArray[np.float32], kind: Kind) -> float:
-    """Choose one threshold for all labels."""
-    if kind == "multi-class":
-        return thresholds.FIXED
-    if kind == "binary":
-        return thresholds.best_binary_threshold(truth[:, 1], scores[:, 1])
-    return thresholds.best_threshold(truth, scores)
-
-
 def weigh(
     truth: NDArray[np.bool_],
     systems: Sequence[NDArray[np.float32]],
     kind: Kind,
     metric: str,
+    cut: Callable[[NDArray[np.float32]], Vector],
+    progress: Progress = silent,
 ) -> tuple[float, ...]:
     """Choose the weights of systems on validation documents, in tenths.
 
@@ -113,7 +109,10 @@ def weigh(
         truth: Shape ``(n, c)``.
         systems: Each system's scores, ``s`` of shape ``(n, c)``.
         kind: The task's.
-        metric: micro-f1 or macro-f1, at the best global threshold.
+        metric: micro-f1 or macro-f1.
+        cut: Gives the thresholds, shape ``(c,)``, at which combined scores ``(n, c)`` are read:
+            weights that are best at one threshold for all labels need not be at a label's own.
+        progress: Told how far it is.
 
     Returns:
         One weight a system; of equals, the most even ones.
@@ -130,12 +129,13 @@ def weigh(
 
     parts = [logits(system, kind) for system in systems]
 
-    def value(weights: tuple[float, ...]) -> float:
-        combined = _scores(parts, weights, kind)
-        cut = _threshold(truth, combined, kind)
-        return classification.averages(truth, decide(combined, kind, cut))[metric]
+    def value(number: int) -> float:
+        progress(number / len(tried), "weighing")
+        combined = _scores(parts, tried[number], kind)
+        decided = decide(combined, kind, cut(combined))
+        return classification.averages(truth, decided)[metric]
 
-    return max(tried, key=value)
+    return tried[max(range(len(tried)), key=value)]
 
 
 def save(members: Sequence[Member], run: Path) -> None:

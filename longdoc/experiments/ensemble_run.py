@@ -5,21 +5,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from longdoc.documents.document import Corpus
 from longdoc.errors import RunError
 from longdoc.experiments import ensemble, store
 from longdoc.experiments.settings import Settings
 from longdoc.experiments.store import HELD_OUT, Outcome, Run
+from longdoc.metrics import thresholds
+from longdoc.metrics.classification import Vector
 from longdoc.predictions import Predictions
+from longdoc.progress import Progress, silent
 
 
-def execute(settings: Settings, corpus: Corpus, folder: Path) -> Outcome:
+def execute(
+    settings: Settings, corpus: Corpus, folder: Path, progress: Progress = silent
+) -> Outcome:
     """Combine the runs that the settings name.
 
     Args:
-        settings: For the members and the metric.
+        settings: For the members, the metric and the thresholds at which weights are chosen.
         corpus: The documents, which must be those of every member.
         folder: The run's, while it is at work.
+        progress: Told how far choosing the weights is.
 
     Raises:
         RunError: A member is no complete run, or was made on other documents, or two of one name
@@ -37,9 +46,8 @@ def execute(settings: Settings, corpus: Corpus, folder: Path) -> Outcome:
         for name, group in store.by_system(runs).items()
     }
     groups = list(systems.values())
-    truth = found[0]["validation"].truth
     scored = [_together(found, group, "validation", corpus) for group in groups]
-    weights = ensemble.weigh(truth, scored, corpus.kind, settings.training.metric)
+    weights = _weights(settings, corpus, found[0]["validation"].truth, scored, progress)
     each = {place: w / len(g) for g, w in zip(groups, weights, strict=True) for place in g}
     members = [
         ensemble.Member(member.folder, member.system, each[place])
@@ -53,6 +61,23 @@ def execute(settings: Settings, corpus: Corpus, folder: Path) -> Outcome:
         parts[split] = replace(found[0][split], scores=combined)
     notes: dict[str, object] = {"ensemble": dict(zip(systems, weights, strict=True))}
     return Outcome(parts, _costs(runs), notes, [])
+
+
+def _weights(
+    settings: Settings,
+    corpus: Corpus,
+    truth: NDArray[np.bool_],
+    scored: Sequence[NDArray[np.float32]],
+    progress: Progress,
+) -> tuple[float, ...]:
+    """Choose the systems' weights at the thresholds at which the ensemble will be read."""
+    cuts, documents = settings.thresholds, len(corpus.splits["train"])
+    expected = thresholds.expected_shares(cuts, corpus.training_counts(), documents)
+
+    def cut(scores: NDArray[np.float32]) -> Vector:
+        return thresholds.choose(truth, scores, corpus.kind, cuts.shrinkage, expected)[cuts.mode]
+
+    return ensemble.weigh(truth, scored, corpus.kind, settings.training.metric, cut, progress)
 
 
 def _together(

@@ -31,7 +31,7 @@ def evaluate(
     """
     validation = parts["validation"]
     counts = np.asarray(training)
-    expected = counts / documents if settings.prior == "expected-count" else None
+    expected = thresholds.expected_shares(settings, counts, documents)
     cuts = thresholds.choose(
         validation.truth, validation.scores, validation.kind, settings.shrinkage, expected
     )

@@ -27,7 +27,7 @@ from longdoc.metrics import cost
 from longdoc.predictions import Predictions
 from longdoc.progress import Progress, silent
 from longdoc.tokens import tokenizers
-from longdoc.tokens.encoding import encode
+from longdoc.tokens.corpus import encode_corpus
 from longdoc.training import settings as training
 from longdoc.training import workplace
 
@@ -108,7 +108,7 @@ def _system(settings: Settings) -> Callable[[Settings, Corpus, Path, Progress], 
 
 def _ensemble(settings: Settings, corpus: Corpus, folder: Path, progress: Progress) -> Outcome:
     progress(0.0, "combining")
-    return ensemble_run.execute(settings, corpus, folder)
+    return ensemble_run.execute(settings, corpus, folder, progress)
 
 
 def _finish(partial: Path, final: Path) -> None:
@@ -214,10 +214,7 @@ def _backbone(settings: Settings, corpus: Corpus, folder: Path, progress: Progre
     card = backbones.resolve(settings.backbone)
     progress(0.0, "tokenizing")
     tokenizer = _tokenizer(settings, card, corpus, folder)
-    encoded = {
-        split: encode(corpus.splits[split], tokenizer, settings.tokens, causal=card.causal)
-        for split in ("train", *HELD_OUT)
-    }
+    encoded = encode_corpus(corpus, tokenizer, settings.tokens, causal=card.causal)
     job = Job(settings, corpus, folder, tokenizer, encoded, progress)
     trained = jobs.train(job)
     with cost.measured() as predicting:

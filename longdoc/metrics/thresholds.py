@@ -134,6 +134,19 @@ def expected_count_threshold(scores: NDArray[np.float32], share: float) -> float
     return float((ordered[count - 1] + ordered[count]) / 2) if count else None
 
 
+def expected_shares(
+    settings: ThresholdSettings, training: NDArray[np.int64], documents: int
+) -> Vector | None:
+    """Give the share of documents that should have each label, if the settings go by it.
+
+    Args:
+        settings: For the prior.
+        training: Training documents a label, shape ``(c,)``.
+        documents: Training documents in all.
+    """
+    return training / documents if settings.prior == "expected-count" else None
+
+
 def choose(
     truth: Matrix,
     scores: NDArray[np.float32],

@@ -25,7 +25,8 @@ class HeadOnVectors(nn.Module):
 
     def train(self, mode: bool = True) -> "HeadOnVectors":
         """Switch dropout on or off."""
-        self._whole[0].train(mode)
+        if self._whole[0].training != mode:  # asked for at every step, of every part of a backbone
+            self._whole[0].train(mode)
         return super().train(mode)
 
     def forward(self, vectors: Tensor) -> SequenceClassifierOutput:

@@ -10,6 +10,7 @@ import longdoc
 from longdoc.errors import RunError, SettingsError
 from longdoc.experiments import ensemble, run, store
 from longdoc.experiments.settings import Settings
+from longdoc.metrics import thresholds
 from longdoc.settings import build
 from tests.experiments.test_imbalance import LETTERS
 
@@ -109,9 +110,34 @@ def test_weights_go_to_the_system_that_knows():
     truth = generator.random((200, 5)) < 0.2
     good = np.where(truth, 0.9, 0.1).astype(np.float32)
     noise = generator.random((200, 5)).astype(np.float32)
-    weights = ensemble.weigh(truth, [noise, good], "multi-label", "micro-f1")
+
+    def cut(scores):
+        return thresholds.choose(truth, scores, "multi-label", 10.0)["global"]
+
+    weights = ensemble.weigh(truth, [noise, good], "multi-label", "micro-f1", cut)
     assert weights[1] > weights[0]
     assert sum(weights) == pytest.approx(1.0)
-    assert ensemble.weigh(truth, [good, good], "multi-label", "macro-f1") == (0.5, 0.5)
+    assert ensemble.weigh(truth, [good, good], "multi-label", "macro-f1", cut) == (0.5, 0.5)
     with pytest.raises(RunError, match="are of 5 systems; at most 4"):
-        ensemble.weigh(truth, [good] * 5, "multi-label", "micro-f1")
+        ensemble.weigh(truth, [good] * 5, "multi-label", "micro-f1", cut)
+
+
+def test_weights_are_chosen_at_the_thresholds_that_are_used():
+    # The first system ranks every label perfectly, each at a level of its own; the second makes
+    # mistakes, all at one level.
+    generator = np.random.default_rng(0)
+    truth = generator.random((200, 5)) < 0.2
+    levels = 2.0 * truth + 4.0 * np.arange(5)
+    level = 3.0 * truth + generator.normal(size=(200, 5))
+    systems = [(1 / (1 + np.exp(3.0 - logits))).astype(np.float32) for logits in (levels, level)]
+    chosen = {
+        mode: ensemble.weigh(
+            truth,
+            systems,
+            "multi-label",
+            "macro-f1",
+            lambda scores, mode=mode: thresholds.choose(truth, scores, "multi-label", 0.0)[mode],
+        )
+        for mode in ("global", "per-label")
+    }
+    assert chosen["global"][0] < 0.5 < chosen["per-label"][0]

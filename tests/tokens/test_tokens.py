@@ -1,11 +1,14 @@
+import gc
+
 import numpy as np
 import pytest
 import torch
 
-from longdoc.documents.document import Document
+from longdoc.documents.document import Corpus, Document
 from longdoc.errors import SettingsError
 from longdoc.tokens import tokenizers
 from longdoc.tokens.batches import Collate, EpochBatches
+from longdoc.tokens.corpus import KEPT, encode_corpus
 from longdoc.tokens.encoding import TokenSettings, encode
 
 TEXTS = ["the river runs", "bread and salt and bread", "a lamp in the forest"] * 5
@@ -43,6 +46,52 @@ def test_head_and_tail_keep_both_ends(tokenizer):
     kept = tokenizer.decode(found.ids[:-1])
     assert kept.startswith("river")
     assert kept.endswith("salt")
+
+
+def corpus_of(*texts):
+    part = tuple(documents(*texts))
+    splits = {"train": part, "validation": part[:1], "test": part[1:]}
+    return Corpus(name="words", task="t", kind="multi-label", labels=("a",), splits=splits)
+
+
+def test_the_next_run_on_a_corpus_takes_the_tokens_of_the_one_before(tokenizer, monkeypatch):
+    corpus, settings = corpus_of("bread and salt", "a lamp"), TokenSettings(max_tokens=8)
+    first = encode_corpus(corpus, tokenizer, settings, causal=True)
+    expected = encode(corpus.splits["test"], tokenizer, settings, causal=True)
+    assert [part.ids.tolist() for part in first["test"]] == [expected[0].ids.tolist()]
+    monkeypatch.setattr("longdoc.tokens.corpus.encode", None)
+    assert encode_corpus(corpus, tokenizer, settings, causal=True) is first
+
+
+@pytest.mark.parametrize("other", ["documents", "tokenizer", "special", "length", "causal"])
+def test_tokens_are_made_anew_where_anything_of_them_differs(tokenizer, other):
+    texts = ["bread and salt", "a lamp in the forest"]
+    corpus, settings, causal = corpus_of(*texts), TokenSettings(max_tokens=8), True
+    encode_corpus(corpus, tokenizer, settings, causal=causal)
+    if other == "documents":
+        corpus = corpus_of(*texts[::-1])
+    elif other == "tokenizer":
+        tokenizer = tokenizers.train(["quite other words"] * 5, 270)
+    elif other == "special":
+        tokenizer = tokenizers.train(TEXTS, 300)
+        tokenizer.eos_token = tokenizer.pad_token
+    elif other == "length":
+        settings = TokenSettings(max_tokens=4)
+    else:
+        causal = False
+    found = encode_corpus(corpus, tokenizer, settings, causal=causal)
+    expected = encode(corpus.splits["train"], tokenizer, settings, causal=causal)
+    for part, wanted in zip(found["train"], expected, strict=True):
+        assert part.ids.tolist() == wanted.ids.tolist()
+
+
+def test_tokens_go_with_their_corpus(tokenizer):
+    corpus = corpus_of("bread and salt", "a lamp")
+    encode_corpus(corpus, tokenizer, TokenSettings(max_tokens=8), causal=True)
+    assert len(KEPT) == 1
+    del corpus
+    gc.collect()
+    assert not KEPT
 
 
 def test_no_room_for_a_token_is_refused():
