@@ -10,13 +10,10 @@ from transformers import BertConfig
 from transformers import BertForSequenceClassification as FirstTokenClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from longdoc.backbones import short_attention
 from longdoc.backbones.dropout import use_fast_dropouts
 from longdoc.backbones.linear import use_fast_linears
 from longdoc.heads.pooling import mean
-
-SHORT = 512
-"""Tokens up to which a CPU trains fastest with the (l, l) matrix of attention in memory; the
-gradient of torch's fused attention takes seven times its products (docs/experiment-log.md)."""
 
 
 class BertForSequenceClassification(FirstTokenClassification):
@@ -68,11 +65,9 @@ class BertForSequenceClassification(FirstTokenClassification):
         return super().forward(input_ids, **given)
 
     def _choose_attention(self, input_ids: Tensor | None) -> None:
-        """Keep attention's matrix for short documents where a CPU trains, unless told otherwise."""
-        if not self.by_length or input_ids is None:
-            return
-        short = input_ids.shape[1] <= SHORT and input_ids.device.type == "cpu"
-        self.config._attn_implementation = "eager" if short and self.training else "sdpa"
+        """Take the attention that is fastest for these documents, unless told otherwise."""
+        if self.by_length and input_ids is not None:
+            short_attention.choose(self.config, input_ids, training=self.training)
 
     def vectors(
         self, input_ids: Tensor | None, attention_mask: Tensor | None, **kwargs: Any

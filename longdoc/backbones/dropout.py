@@ -21,17 +21,26 @@ class _Dropout(torch.autograd.Function):
         return dropout(gradients[0], ctx.rate, ctx.seed), None, None
 
 
+def drop(x: Tensor, rate: float) -> Tensor:
+    """Set a share of the elements to zero and scale the others; torch's random numbers say which.
+
+    Args:
+        x: Any shape.
+        rate: In 0..1.
+    """
+    known = x.dtype in (torch.float32, torch.bfloat16) and x.device.type == "cpu"
+    if rate in (0.0, 1.0) or not known or torch.compiler.is_compiling():
+        return nn.functional.dropout(x, rate)
+    result: Tensor = _Dropout.apply(x, rate, int(torch.randint(2**62, ())))  # type: ignore[no-untyped-call]
+    return result
+
+
 class FastDropout(nn.Dropout):
     """``nn.Dropout`` on longdoc's kernel; the choice follows torch's own random numbers."""
 
     def forward(self, input: Tensor) -> Tensor:  # torch's own name
         """Drop elements of any shape while training."""
-        known = input.dtype in (torch.float32, torch.bfloat16) and input.device.type == "cpu"
-        if not self.training or self.p in (0.0, 1.0) or not known or torch.compiler.is_compiling():
-            return super().forward(input)
-        seed = int(torch.randint(2**62, ()))
-        result: Tensor = _Dropout.apply(input, self.p, seed)  # type: ignore[no-untyped-call]
-        return result
+        return drop(input, self.p) if self.training else input
 
 
 def use_fast_dropouts(model: nn.Module) -> nn.Module:

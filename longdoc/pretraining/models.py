@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     BertForMaskedLM,
     GPTNeoForCausalLM,
@@ -19,8 +19,9 @@ from transformers import (
 )
 from transformers.modeling_outputs import MaskedLMOutput
 
-from longdoc.backbones import build
+from longdoc.backbones import build, short_attention
 from longdoc.backbones.catalog import BackboneCard
+from longdoc.backbones.dropout import use_fast_dropouts
 from longdoc.backbones.gpt_neo import use_block_attention
 from longdoc.backbones.linear import use_fast_linears
 from longdoc.backbones.mamba import use_modular_mixers
@@ -90,6 +91,7 @@ class BertPredictsMasked(PredictsTokens, BertForMaskedLM):
 
     def predicting_states(self, input_ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
         """Give the states at the predicted tokens, shape ``(p, d)``."""
+        short_attention.choose(self.config, input_ids, training=self.training)
         states: Tensor = self.cls.predictions.transform(
             super().predicting_states(input_ids, mask, labels)
         )
@@ -143,9 +145,9 @@ def make(
 
 def prepared(model: PreTrainedModel) -> PreTrainedModel:
     """Let a model run on longdoc's kernels."""
-    faster: nn.Module = use_fast_linears(use_block_attention(use_modular_mixers(model)))
-    assert isinstance(faster, PreTrainedModel)
-    return faster
+    for faster in (use_modular_mixers, use_block_attention, use_fast_linears, use_fast_dropouts):
+        faster(model)
+    return model
 
 
 def save(model: PreTrainedModel, folder: Path, kind: torch.dtype) -> None:

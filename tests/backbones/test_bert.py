@@ -5,11 +5,13 @@ import torch
 from torch import nn
 from transformers import BertConfig
 from transformers import BertForSequenceClassification as Theirs
+from transformers.models.bert.modeling_bert import eager_attention_forward
 
 from longdoc.backbones import build as backbones
 from longdoc.backbones.bert import BertForSequenceClassification
 from longdoc.backbones.dropout import FastDropout, use_fast_dropouts
 from longdoc.backbones.settings import BackboneSettings
+from longdoc.backbones.short_attention import NAME, short_attention
 from longdoc.errors import SettingsError
 from longdoc.tokens import tokenizers
 from tests import tolerances
@@ -77,11 +79,80 @@ def test_attention_keeps_its_matrix_only_where_short_documents_train():
     for training, length in ((True, 512), (True, 513), (False, 512)):
         ours.train(training)(torch.ones(1, length, dtype=torch.long))
         used.append(ours.bert.config._attn_implementation)
-    assert used == ["eager", "sdpa", "sdpa"]
+    assert used == [NAME, "sdpa", "sdpa"]
     ours.set_attn_implementation("eager")
     chosen = BertForSequenceClassification(ours.config)
     chosen(torch.ones(1, 600, dtype=torch.long))
     assert chosen.config._attn_implementation == "eager"
+
+
+def heads(dtype):
+    torch.manual_seed(4)
+    rows = torch.randn(3, 2, 37, 3, 8, dtype=torch.float64)  # laid out as projections leave them
+    return [part.to(dtype).transpose(1, 2).requires_grad_() for part in rows]
+
+
+def padding():
+    mask = torch.zeros(2, 1, 37, 37)
+    mask[1, :, :, 20:] = torch.finfo(mask.dtype).min
+    return mask
+
+
+def attended(attention, dtype, mask, autocast=False):
+    parts = heads(dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        found, weights = attention(nn.Module().train(), *parts, mask, scaling=0.3)
+    found.double().pow(3).sum().backward()
+    return [found, weights, *(part.grad for part in parts)]
+
+
+@pytest.mark.parametrize("mask", [None, padding()])
+@pytest.mark.parametrize(
+    ("dtype", "autocast", "tolerance"),
+    [
+        (torch.float64, False, tolerances.FLOAT64),
+        (torch.float32, False, tolerances.MODEL_FLOAT32),
+        (torch.bfloat16, False, tolerances.BFLOAT16),
+        (torch.bfloat16, True, tolerances.BFLOAT16),
+    ],
+)
+def test_short_attention_is_the_eager_one(dtype, autocast, tolerance, mask):
+    wanted = attended(eager_attention_forward, torch.float64, mask)
+    for ours, theirs in zip(attended(short_attention, dtype, mask, autocast), wanted, strict=True):
+        assert ours.dtype == dtype
+        assert_close(ours.double(), theirs, tolerance)
+
+
+@pytest.mark.parametrize("lowest", [torch.finfo(torch.float32).min, -float("inf")])
+def test_a_document_of_padding_alone_gives_no_nan(lowest):
+    mask = torch.full((2, 1, 37, 37), lowest)
+    for dtype in (torch.float32, torch.bfloat16):
+        assert all(part.isfinite().all() for part in attended(short_attention, dtype, mask))
+
+
+def test_short_attention_drops_weights_while_it_trains():
+    parts, layer = heads(torch.float32), nn.Module()
+    torch.manual_seed(0)
+    _, dropped = short_attention(layer.train(), *parts, None, dropout=0.25)
+    _, whole = short_attention(layer.eval(), *parts, None, dropout=0.25)
+    stays = dropped != 0
+    assert (~stays).double().mean().item() == pytest.approx(0.25, abs=0.02)
+    assert_close(dropped[stays], whole[stays] / 0.75, tolerances.MODEL_FLOAT32)
+    torch.manual_seed(0)
+    _, again = short_attention(layer.train(), *parts, None, dropout=0.25)
+    assert torch.equal(dropped, again)
+
+
+def test_training_equals_transformers_own():
+    ours = model("first", attention_probs_dropout_prob=0.0, hidden_dropout_prob=0.0)
+    theirs = Theirs(ours.config)
+    theirs.load_state_dict(ours.state_dict())
+    theirs.set_attn_implementation("eager")
+    ids, mask = batch()
+    for each in (ours, theirs):
+        each.train()(ids, attention_mask=mask).logits.pow(2).sum().backward()
+    for (name, part), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert_close(part.grad, other.grad, tolerances.MODEL_FLOAT32, name)
 
 
 @pytest.mark.parametrize(
