@@ -22,6 +22,7 @@ from longdoc.experiments import job as jobs
 from longdoc.experiments.job import Job
 from longdoc.experiments.settings import Settings
 from longdoc.experiments.store import HELD_OUT, Outcome
+from longdoc.imbalance import catalog as imbalance
 from longdoc.kernels.allocator import keep_freed_memory
 from longdoc.metrics import cost
 from longdoc.predictions import Predictions
@@ -82,6 +83,7 @@ def execute(
     if store.is_complete(final):
         store.check_settings(final, settings)
         return final
+    imbalance.check(settings.imbalance)
     if final.exists():
         message = f"{final} is there, but is no complete run; move it away"
         raise RunError(message)

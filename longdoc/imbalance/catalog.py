@@ -266,6 +266,34 @@ def build_loss(
     return loss_from(numbers, count(label_counts, n_documents), kind)
 
 
+def check(settings: ImbalanceSettings) -> None:
+    """Refuse a number that the chosen loss and sampler would not look at.
+
+    Raises:
+        SettingsError: Naming the setting and what it is for.
+
+    Example:
+        >>> check(ImbalanceSettings(margin=0.1))
+        Traceback (most recent call last):
+        ...
+        longdoc.errors.SettingsError: imbalance.margin is for asl; got loss bce, sampler none
+    """
+    cards: dict[str, Card] = {card.name: card for card in (*LOSSES.values(), *SAMPLERS.values())}
+    taken = set(cards[settings.loss].settings)
+    if settings.sampler != "none":
+        # Every sampler's epochs are filled up to the length of the first.
+        taken |= {*cards[settings.sampler].settings, "max_repeats"}
+    plain = ImbalanceSettings()
+    for name in dict.fromkeys(name for card in cards.values() for name in card.settings):
+        if name not in taken and getattr(settings, name) != getattr(plain, name):
+            owners = ", ".join(owner for owner, card in cards.items() if name in card.settings)
+            message = (
+                f"imbalance.{name} is for {owners}; got loss {settings.loss}, sampler "
+                f"{settings.sampler}"
+            )
+            raise SettingsError(message)
+
+
 def loss_from(settings: ImbalanceSettings, frequencies: Frequencies, kind: Kind) -> LabelLoss:
     """Build the loss that the settings name.
 

@@ -10,6 +10,8 @@ import longdoc
 from longdoc.errors import SettingsError
 from longdoc.experiments import frozen, run, store
 from longdoc.experiments.settings import Settings
+from longdoc.imbalance import ImbalanceSettings
+from longdoc.imbalance.catalog import check
 from longdoc.settings import build
 from longdoc.tokens.encoding import Encoded
 from longdoc.training.predict import Reader
@@ -34,6 +36,37 @@ def test_a_run_records_its_answer_to_imbalance(tmp_path):
     assert notes["label_documents"]["before"] == found.data["training_counts"]
     assert notes["documents"]["after"] >= notes["documents"]["before"]
     assert found.settings.imbalance.loss == "db"
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ({"power": 0.25}, "imbalance.power is for weighted_bce; got loss bce, sampler none"),
+        (
+            {"loss": "db", "beta": 0.5},
+            "imbalance.beta is for class_balanced, cb, cb_ntr; got loss db",
+        ),
+        ({"sampler": "oversampling", "growth": 0.5}, "growth is for ml_ros, lp_ros; got loss bce"),
+        ({"max_repeats": 3}, "max_repeats is for oversampling, ml_ros, lp_ros; got loss bce"),
+    ],
+)
+def test_a_number_that_nothing_would_look_at_is_refused(tmp_path, answer, message):
+    with pytest.raises(SettingsError, match=message):
+        made(tmp_path, imbalance=answer)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"loss": "weighted_bce", "power": 0.25, "max_weight": 5},
+        {"loss": "db", "mu": 0.5, "gamma": 1.0, "loss_weight": 2.0},
+        {"sampler": "class_aware", "max_repeats": 3},
+        {"loss": "asl", "margin": 0.1, "sampler": "ml_ros", "growth": 0.5},
+    ],
+)
+def test_a_number_that_is_looked_at_is_taken(answer):
+    check(build(ImbalanceSettings, answer))
 
 
 def test_corrected_scores_are_those_that_predict_gives(tmp_path):
