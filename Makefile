@@ -79,7 +79,7 @@ results-lora: $(VENV)/.installed
 	   $(BIN)/longdoc sweep lora-rank --backbone.name $$model-mini --markdown || exit 1; done) \
 	 > build/lora-placement.md && mv build/lora-placement.md docs/results/lora-placement.md
 
-# Which answer to imbalance (two hours of one core for the heads; more than a day for the whole backbones).
+# Which answer to imbalance (half an hour of one core for the heads; a day for the whole backbones).
 results-long-tail: $(VENV)/.test
 	mkdir -p build
 	(cat docs/results/long-tail.head.md; \

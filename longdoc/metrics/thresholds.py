@@ -38,8 +38,8 @@ class ThresholdSettings:
     as what it is drawn to."""
     prior: Prior = chosen(
         "global",
-        "keeps micro-F1; expected-count finds far more rare labels on three data sets for up to "
-        "0.04 of it (docs/experiment-log.md), which is for the user to decide",
+        "keeps micro-F1; expected-count finds more rare labels for up to 0.05 of it "
+        "(docs/results/long-tail.md), which is for the user to decide",
     )
     """What a label's own threshold is drawn to where it has few positive validation documents: the
     global one, or the one at which as large a share of the validation documents is given the label
