@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from longdoc.documents.document import Kind
+from longdoc.kernels.allocator import give_back_excess
 from longdoc.progress import Progress, silent
 from longdoc.tokens.batches import Collate
 from longdoc.tokens.encoding import Encoded
@@ -93,6 +94,7 @@ class Reader:
             batch = collate([(encoded[row].ids, nothing) for row in rows])
             batch.pop("labels")
             found.append(self._run(compute, **batch))
+            give_back_excess()  # what training left of the heap has holes that no batch here fits
             tell(min(1.0, (start + self.batch_size) / len(order)))
         placed = np.empty((len(order), found[0].shape[1]), dtype=np.float32)
         placed[order] = np.concatenate(found)

@@ -140,6 +140,11 @@ class _Watch(TrainerCallback):
         best = "" if state.best_metric is None else f", best validation {state.best_metric:.3f}"
         self.progress(state.global_step / max(1, state.max_steps), shown + best)
 
+    def on_prediction_step(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        give_back_excess()
+
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.saved = time.monotonic()
 
