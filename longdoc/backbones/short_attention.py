@@ -4,8 +4,8 @@ Letters: ``b`` documents in the batch, ``h`` heads, ``l`` tokens, ``d`` width of
 
 The gradient of torch's fused attention takes seven times its products on a CPU. transformers' eager
 path takes them alone, but under autocast it widens the matrix to float32 and narrows it again on
-either side of the softmax, and drops elements of it with torch's random numbers; both cost more
-than the products (docs/experiment-log.md).
+either side of the softmax, and drops elements of it with torch's random numbers. What that costs:
+docs/experiment-log.md.
 """
 
 from typing import Any
