@@ -28,8 +28,20 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         result: Tensor = _onednn(x, weight, offset, "none", [], "")
         return result
     if not many or bias is not None or not _same(x, weight):
-        return F.linear(x, weight, bias)
+        return affine(x, weight, bias)
     return shaped(multiplied(x.reshape(-1, x.shape[-1]), weight.t()), x)
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Do what ``F.linear`` does, the bias within the product whatever the strides of ``x``.
+
+    Of an input that is no matrix and not contiguous, such as the columns of another one, torch
+    makes a product and then a sum in a pass of its own, which takes longer than the product.
+    """
+    if bias is None or x.dim() < 3 or x.is_contiguous():
+        return F.linear(x, weight, bias)
+    rows = F.linear(x.reshape(-1, x.shape[-1]), weight, bias)
+    return rows.view(*x.shape[:-1], rows.shape[-1])
 
 
 def shaped(rows: Tensor, x: Tensor) -> Tensor:
@@ -88,11 +100,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         or (bias is not None and bias.shape != weight.shape[:1])
         or x.device.type != "cpu"
         or torch.is_autocast_enabled("cpu")
-        or torch.compiler.is_compiling()
         or x.numel() < FEWEST * x.shape[-1]
     )
-    if plain or _onednn is None:
+    if torch.compiler.is_compiling():
         return F.linear(x, weight, bias)
+    if plain or _onednn is None:
+        return affine(x, weight, bias)
     found: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return found
 

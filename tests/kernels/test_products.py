@@ -48,6 +48,26 @@ def test_a_product_under_autocast_has_its_type():
         assert products.linear(x, weight).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("tokens", [3, 200])
+@pytest.mark.parametrize("shape", [(2, 4), (8,)])
+def test_columns_of_another_tensor_get_their_bias_within_the_product(tokens, shape):
+    x, weight, bias = drawn(*shape, tokens, 60), drawn(24, 40, seed=1), drawn(24, seed=2)
+
+    def columns(f):
+        return lambda x, weight, bias: f(x[..., :40], weight, bias)
+
+    wanted = gradients(columns(F.linear), x.double(), weight.double(), bias.double())
+    found = gradients(columns(products.linear), x, weight, bias)
+    assert_same(found, wanted, tolerances.SCAN_FLOAT32)
+    halves = (t.bfloat16() for t in (x, weight, bias))
+    with torch.profiler.profile() as profile:
+        half = columns(products.linear)(*halves)
+    assert half.shape == (*shape, tokens, 24)
+    assert_close(half.double(), wanted[0], 10 * tolerances.BFLOAT16)
+    # A sum of its own would go through all of the output once more.
+    assert not [event.key for event in profile.key_averages() if event.key == "aten::add_"]
+
+
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 def test_dropout_keeps_the_share_it_should_and_the_mean(kind):
     x = torch.ones(300, 1001, dtype=kind)
