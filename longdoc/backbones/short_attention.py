@@ -1,11 +1,6 @@
-"""Attention that keeps its matrix, for short documents where a CPU trains.
+"""The attention that BERT trains with on a CPU, under a name that transformers knows it by.
 
 Letters: ``b`` documents in the batch, ``h`` heads, ``l`` tokens, ``d`` width of a head.
-
-The gradient of torch's fused attention takes seven times its products on a CPU. transformers' eager
-path takes them alone, but under autocast it widens the matrix to float32 and narrows it again on
-either side of the softmax, and drops elements of it with torch's random numbers. What that costs:
-docs/experiment-log.md.
 """
 
 from typing import Any
@@ -13,15 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedConfig
-from transformers.masking_utils import AttentionMaskInterface, eager_mask
+from transformers.masking_utils import (
+    AttentionMaskInterface,
+    bidirectional_mask_function,
+    eager_mask,
+)
 
-from longdoc.backbones.dropout import drop
+from longdoc.kernels import attention
 
 NAME = "longdoc_short"
 """What transformers' models know it by."""
 
 SHORT = 512
-"""Tokens up to which it is the fastest, where a CPU trains."""
+"""Tokens up to which it is the fastest, where a CPU trains: at 1,024 torch's fused attention is as
+fast in bfloat16 (docs/experiment-log.md)."""
 
 
 def choose(config: PreTrainedConfig, input_ids: Tensor, *, training: bool) -> None:
@@ -45,7 +45,7 @@ def short_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     **_: Any,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, None]:
     """Attend, as transformers' ``eager`` does.
 
     Args:
@@ -53,26 +53,41 @@ def short_attention(
         query: Shape ``(b, h, l, d)``, like ``key`` and ``value``.
         key: What is looked for.
         value: What is taken.
-        attention_mask: Added to the scores, shape ``(b, 1, l, l)``; None for nothing.
+        attention_mask: Added to the scores, shape ``(b, 1, 1 or l, l)``; None for nothing.
         scaling: What scores are multiplied by; ``d ** -0.5`` without.
         dropout: How often a weight is set to zero while the layer trains.
 
     Returns:
-        Shape ``(b, l, h, d)`` in the type of ``value``, and the weights ``(b, h, l, l)``.
+        Shape ``(b, l, h, d)`` in the type of ``value``, and None, for the weights are not kept.
     """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    with torch.autocast(query.device.type, enabled=False):
-        scores = torch.matmul(query * scaling, key.transpose(2, 3))
-        if attention_mask is not None:
-            # float32's lowest number is minus infinity in bfloat16, and a row of these alone NaN.
-            lowest = torch.finfo(scores.dtype).min
-            scores += attention_mask.to(scores.dtype).clamp(min=lowest)
-        weights = torch.softmax(scores, dim=-1)
-        if module.training and dropout:
-            weights = drop(weights, dropout)
-        found = torch.matmul(weights, value)
-    return found.transpose(1, 2).contiguous(), weights
+    rate = dropout if module.training else 0.0
+    found = attention(query, key, value, scaling, attention_mask, rate)
+    return found.transpose(1, 2).contiguous(), None
+
+
+def mask_of_keys(
+    *, mask_function: Any, attention_mask: Tensor | None = None, **given: Any
+) -> Tensor | None:
+    """Make what is added to scores: of padding alone one row a document, not one a token.
+
+    Args:
+        mask_function: Which tokens a token may see, as transformers says it.
+        attention_mask: True for real tokens, shape ``(b, l)``.
+        **given: What transformers tells ``eager_mask`` besides.
+
+    Returns:
+        Shape ``(b, 1, 1 or l, l)``, or None where nothing is left out.
+    """
+    masked = None if attention_mask is None else attention_mask.bool()
+    shape = (given["batch_size"], given["kv_length"])
+    if masked is None or masked.shape != shape or mask_function is not bidirectional_mask_function:
+        return eager_mask(mask_function=mask_function, attention_mask=attention_mask, **given)
+    lowest = torch.finfo(given["dtype"]).min
+    return torch.zeros(masked.shape, dtype=given["dtype"]).masked_fill(~masked, lowest)[
+        :, None, None
+    ]
 
 
 AttentionInterface.register(NAME, short_attention)
-AttentionMaskInterface.register(NAME, eager_mask)
+AttentionMaskInterface.register(NAME, mask_of_keys)

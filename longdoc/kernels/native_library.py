@@ -86,9 +86,19 @@ class LowRankArguments(ctypes.Structure):
     )
 
 
+class AttentionArguments(ctypes.Structure):
+    """What attention is called with."""
+
+    _fields_ = (
+        *_fields("documents heads tokens width half seed mask_b mask_t", ""),
+        *((name, ctypes.c_double) for name in ("scale", "rate")),
+        *_fields("", "q k v mask out kept dout dq dk dv"),
+    )
+
+
 RECORDS = (
     *(ScanArguments, ConvArguments, NormArguments, DropoutArguments),
-    *(MergeArguments, AddArguments, LowRankArguments),
+    *(MergeArguments, AddArguments, LowRankArguments, AttentionArguments),
 )
 SIZES = (SPAN, TILE, MOST_STATES, *map(ctypes.sizeof, RECORDS))
 

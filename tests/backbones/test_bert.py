@@ -1,9 +1,11 @@
 """BERT: the mean of its tokens, dropout on our kernel, and attention that trains fast."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig
+from transformers import AttentionInterface, BertConfig
 from transformers import BertForSequenceClassification as Theirs
 from transformers.models.bert.modeling_bert import eager_attention_forward
 
@@ -28,6 +30,15 @@ def model(pooling, **changes):
     return BertForSequenceClassification(config).eval()
 
 
+def transformers_own(ours):
+    """Give transformers' eager model with the same weights; the two must not share a config."""
+    config = copy.deepcopy(ours.config)
+    config._attn_implementation = "eager"
+    theirs = Theirs(config)
+    theirs.load_state_dict(ours.state_dict())
+    return theirs
+
+
 def batch():
     ids = torch.tensor([[1, 5, 6, 2, 0, 0], [1, 7, 8, 9, 3, 2]])
     mask = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]])
@@ -37,8 +48,7 @@ def batch():
 @torch.no_grad()
 def test_the_first_token_gives_transformers_own_logits():
     ours = model("first")
-    theirs = Theirs(ours.config).eval()
-    theirs.load_state_dict(ours.state_dict())
+    theirs = transformers_own(ours).eval()
     ids, mask = batch()
     wanted = theirs(ids, attention_mask=mask).logits
     assert_close(ours(ids, attention_mask=mask).logits, wanted, tolerances.MODEL_FLOAT32)
@@ -86,27 +96,17 @@ def test_attention_keeps_its_matrix_only_where_short_documents_train():
     assert chosen.config._attn_implementation == "eager"
 
 
-def heads(dtype):
+def attended(attention, dtype, mask, autocast=False):
     torch.manual_seed(4)
     rows = torch.randn(3, 2, 37, 3, 8, dtype=torch.float64)  # laid out as projections leave them
-    return [part.to(dtype).transpose(1, 2).requires_grad_() for part in rows]
-
-
-def padding():
-    mask = torch.zeros(2, 1, 37, 37)
-    mask[1, :, :, 20:] = torch.finfo(mask.dtype).min
-    return mask
-
-
-def attended(attention, dtype, mask, autocast=False):
-    parts = heads(dtype)
+    parts = [part.to(dtype).transpose(1, 2).requires_grad_() for part in rows]
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        found, weights = attention(nn.Module().train(), *parts, mask, scaling=0.3)
+        found, _ = attention(nn.Module().train(), *parts, mask, scaling=0.3)
     found.double().pow(3).sum().backward()
-    return [found, weights, *(part.grad for part in parts)]
+    return [found, *(part.grad for part in parts)]
 
 
-@pytest.mark.parametrize("mask", [None, padding()])
+@pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize(
     ("dtype", "autocast", "tolerance"),
     [
@@ -116,41 +116,74 @@ def attended(attention, dtype, mask, autocast=False):
         (torch.bfloat16, True, tolerances.BFLOAT16),
     ],
 )
-def test_short_attention_is_the_eager_one(dtype, autocast, tolerance, mask):
+def test_short_attention_is_the_eager_one(dtype, autocast, tolerance, padded):
+    mask = torch.zeros(2, 1, 37, 37)
+    mask[1, :, :, 20:] = torch.finfo(mask.dtype).min
+    mask = mask if padded else None
     wanted = attended(eager_attention_forward, torch.float64, mask)
     for ours, theirs in zip(attended(short_attention, dtype, mask, autocast), wanted, strict=True):
         assert ours.dtype == dtype
         assert_close(ours.double(), theirs, tolerance)
 
 
-@pytest.mark.parametrize("lowest", [torch.finfo(torch.float32).min, -float("inf")])
-def test_a_document_of_padding_alone_gives_no_nan(lowest):
-    mask = torch.full((2, 1, 37, 37), lowest)
-    for dtype in (torch.float32, torch.bfloat16):
-        assert all(part.isfinite().all() for part in attended(short_attention, dtype, mask))
+def test_weights_are_dropped_only_while_a_layer_trains():
+    layer, (query, key, value) = nn.Module(), torch.randn(3, 2, 3, 37, 8)
+    whole, _ = short_attention(layer.eval(), query, key, value, None, dropout=0.25)
+    dropped, _ = short_attention(layer.train(), query, key, value, None, dropout=0.25)
+    assert_close(whole, short_attention(layer, query, key, value, None)[0], 0.0)
+    assert not torch.equal(whole, dropped)
 
 
-def test_short_attention_drops_weights_while_it_trains():
-    parts, layer = heads(torch.float32), nn.Module()
-    torch.manual_seed(0)
-    _, dropped = short_attention(layer.train(), *parts, None, dropout=0.25)
-    _, whole = short_attention(layer.eval(), *parts, None, dropout=0.25)
-    stays = dropped != 0
-    assert (~stays).double().mean().item() == pytest.approx(0.25, abs=0.02)
-    assert_close(dropped[stays], whole[stays] / 0.75, tolerances.MODEL_FLOAT32)
-    torch.manual_seed(0)
-    _, again = short_attention(layer.train(), *parts, None, dropout=0.25)
-    assert torch.equal(dropped, again)
+class Asked(nn.Module):
+    """Takes what a model's attention is given as its mask."""
+
+    def __init__(self):
+        super().__init__()
+        self.masks = []
+
+    def attend(self, module, query, key, value, attention_mask, **given):
+        self.masks.append(attention_mask)
+        return short_attention(module, query, key, value, attention_mask, **given)
+
+
+@pytest.mark.parametrize("shape", [None, (2, 6), (2, 1, 6, 6)])
+def test_padding_alone_has_a_row_a_document_and_other_masks_are_as_they_were(shape, monkeypatch):
+    asked = Asked()
+    monkeypatch.setitem(AttentionInterface._global_mapping, NAME, asked.attend)
+    ours = model("first", attention_probs_dropout_prob=0.0, hidden_dropout_prob=0.0)
+    theirs = transformers_own(ours)
+    ids, mask = batch()
+    lowest = torch.finfo(torch.float32).min
+    if shape is None:
+        mask = None
+    elif len(shape) == 4:
+        mask = torch.zeros(shape).masked_fill(torch.ones(6, 6).triu(1).bool(), lowest)
+    found, wanted = (each.train()(ids, attention_mask=mask).logits for each in (ours, theirs))
+    assert_close(found, wanted, tolerances.MODEL_FLOAT32)
+    rows = {None: None, (2, 6): 1, (2, 1, 6, 6): 6}[shape]
+    assert [m if m is None else m.shape[2] for m in asked.masks] == [rows, rows]
+
+
+def test_a_decoder_sees_no_later_token():
+    ours = model(
+        "first", is_decoder=True, attention_probs_dropout_prob=0.0, hidden_dropout_prob=0.0
+    )
+    ids, mask = batch()
+    states = [
+        ours.train().bert(each, attention_mask=mask, use_cache=False).last_hidden_state
+        for each in (ids, torch.cat([ids[:, :3], ids[:, 3:].flip(1)], dim=1))
+    ]
+    assert_close(states[0][:, :3], states[1][:, :3], tolerances.MODEL_FLOAT32)
+    assert not torch.allclose(states[0][:, 3:], states[1][:, 3:], atol=1e-3)
 
 
 def test_training_equals_transformers_own():
     ours = model("first", attention_probs_dropout_prob=0.0, hidden_dropout_prob=0.0)
-    theirs = Theirs(ours.config)
-    theirs.load_state_dict(ours.state_dict())
-    theirs.set_attn_implementation("eager")
+    theirs = transformers_own(ours)
     ids, mask = batch()
     for each in (ours, theirs):
         each.train()(ids, attention_mask=mask).logits.pow(2).sum().backward()
+    assert [each.config._attn_implementation for each in (ours, theirs)] == [NAME, "eager"]
     for (name, part), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         assert_close(part.grad, other.grad, tolerances.MODEL_FLOAT32, name)
 

@@ -177,6 +177,55 @@ static void check_low_rank(int level, int threads, int64_t tokens, int64_t input
   close("gradient of b", db, wanted_db);
 }
 
+static void check_attention(int level, int threads, int64_t documents, int64_t heads, int64_t tokens, int64_t width) {
+  const int64_t count = documents * tokens * heads * width;
+  auto q = drawn(count), k = drawn(count), v = drawn(count), dout = drawn(count), mask = drawn(documents * tokens);
+  std::vector<float> out(count), kept(documents * heads * tokens * 2), dq(count), dk(count), dv(count);
+  AttentionArguments s{};
+  s.documents = documents, s.heads = heads, s.tokens = tokens, s.width = width, s.scale = 0.3, s.mask_b = tokens;
+  s.q = q.data(), s.k = k.data(), s.v = v.data(), s.mask = mask.data(), s.out = out.data(), s.kept = kept.data();
+  s.dout = dout.data(), s.dq = dq.data(), s.dk = dk.data(), s.dv = dv.data();
+  if (!longdoc_attention_forward(&s, level, threads) || !longdoc_attention_backward(&s, level, threads)) failures++;
+  std::vector<double> wanted(count), wanted_dq(count), wanted_dk(count), wanted_dv(count);
+  for (int64_t b = 0; b < documents; b++)
+    for (int64_t h = 0; h < heads; h++) {
+      auto place = [&](int64_t t) { return ((b * tokens + t) * heads + h) * width; };
+      auto dot = [&](const std::vector<float> &x, int64_t t, const std::vector<float> &y, int64_t u) {
+        double sum = 0;
+        for (int64_t i = 0; i < width; i++) sum += (double)x[place(t) + i] * y[place(u) + i];
+        return sum;
+      };
+      for (int64_t t = 0; t < tokens; t++) {
+        std::vector<double> weights(tokens), slopes(tokens);
+        double sum = 0, mean = 0;
+        for (int64_t u = 0; u < tokens; u++) sum += weights[u] = std::exp(0.3 * dot(q, t, k, u) + mask[b * tokens + u]);
+        for (int64_t u = 0; u < tokens; u++) mean += (weights[u] /= sum) * (slopes[u] = dot(dout, t, v, u));
+        for (int64_t u = 0; u < tokens; u++)
+          for (int64_t i = 0; i < width; i++) {
+            const double slope = 0.3 * weights[u] * (slopes[u] - mean);
+            wanted[place(t) + i] += weights[u] * v[place(u) + i];
+            wanted_dv[place(u) + i] += weights[u] * dout[place(t) + i];
+            wanted_dq[place(t) + i] += slope * k[place(u) + i];
+            wanted_dk[place(u) + i] += slope * q[place(t) + i];
+          }
+      }
+    }
+  close("attention", out, wanted);
+  close("gradient of queries", dq, wanted_dq);
+  close("gradient of keys", dk, wanted_dk);
+  close("gradient of values", dv, wanted_dv);
+  // The output is linear in the values: both sums are the same where both ways drop the same weights.
+  AttentionArguments drop = s;
+  drop.rate = 0.5, drop.seed = 123456789012345;
+  if (!longdoc_attention_forward(&drop, level, threads) || !longdoc_attention_backward(&drop, level, threads)) failures++;
+  double forward = 0, back = 0;
+  for (int64_t i = 0; i < count; i++) forward += (double)out[i] * dout[i], back += (double)v[i] * dv[i];
+  if (!(std::fabs(forward - back) <= 1e-3 * (1 + std::fabs(forward)))) {
+    std::printf("dropout of weights: %g forward, %g back\n", forward, back);
+    failures++;
+  }
+}
+
 int main() {
   int checks = 0;
   for (int level = 0; level <= longdoc_best_level(); level++) {
@@ -194,6 +243,11 @@ int main() {
           check_merge_and_add(level, threads, 13 * k, d, k);
           check_low_rank(level, threads, 50 * k - 37, d, 3 * d + k, 4 * k + 1);
           checks += 3;
+        }
+      for (int64_t tokens : {1, 2, 31, 32, 65})
+        for (int64_t width : {1, 8, 17, 32}) {
+          check_attention(level, threads, 2, 3, tokens, width);
+          checks++;
         }
     }
   }

@@ -1,5 +1,6 @@
 """Steps of tokens: what is read and predicted, and what a loss over it is."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from longdoc.backbones import build
+from longdoc.backbones import build, short_attention
 from longdoc.backbones.settings import BackboneSettings
 from longdoc.pretraining import batches, models, ngram, objective
 from longdoc.pretraining.batches import IGNORED, Marks, Pieces
 from longdoc.pretraining.stream import Stream
 from longdoc.tokens import tokenizers
+from tests import tolerances
+from tests.assertions import assert_close
 
 DOCUMENTS_PIECES_ROOM = (
     st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(2, 17), st.integers(8, 60),
@@ -186,6 +189,27 @@ def test_a_language_model_gives_transformers_own_loss(tokenizer):
     plain = models.PLAIN["bert"](model.config).eval()
     plain.load_state_dict(model.state_dict())
     assert float(model(**step).loss) == pytest.approx(float(plain(**step).loss), rel=1e-5)
+
+
+def test_bert_trains_on_the_short_attention_to_transformers_own_gradients(tokenizer):
+    settings = BackboneSettings(name="bert-mini", pretrained=False, attention_dropout=0.0)
+    model = models.make(build.resolve(settings), settings, tokenizer, 0).train()
+    config = copy.deepcopy(model.config)
+    config._attn_implementation = "eager"
+    plain = models.PLAIN["bert"](config).train()
+    plain.load_state_dict(model.state_dict())
+    for module in (*model.modules(), *plain.modules()):
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    ids = torch.randint(5, 300, (2, 40))
+    mask, labels = torch.ones_like(ids), torch.full_like(ids, IGNORED)
+    mask[1, 30:] = 0
+    labels[:, ::7] = ids[:, ::7]
+    for each in (model, plain):
+        each(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
+    assert model.config._attn_implementation == short_attention.NAME
+    for (name, part), other in zip(model.named_parameters(), plain.parameters(), strict=True):
+        assert_close(part.grad, other.grad, tolerances.MODEL_FLOAT32, name)
 
 
 @pytest.mark.parametrize("name", ["gpt-neo-mini", "bert-mini"])

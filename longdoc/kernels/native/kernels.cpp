@@ -102,6 +102,19 @@ struct LowRankArguments {
   float *da, *db, *down;
 };
 
+// Queries, keys, values, their gradients and the output are (documents, tokens, heads, width); the mask, added
+// to scores, has strides of its own and is none of a head's; `kept` has two numbers a row of the weights.
+struct AttentionArguments {
+  int64_t documents, heads, tokens, width, half, seed, mask_b, mask_t;
+  double scale, rate;
+  const void *q, *k, *v;
+  const float *mask;
+  void *out;
+  float *kept;
+  const void *dout;
+  void *dq, *dk, *dv;
+};
+
 typedef void (*Task)(const ScanArguments &, int64_t);
 typedef void (*ConvTask)(const ConvArguments &, int64_t);
 typedef void (*NormTask)(const NormArguments &, int64_t);
@@ -299,7 +312,7 @@ static bool run(const Arguments &s, void (*task)(const Arguments &, int64_t), in
 
 // So that Python can tell a library that was built from other sources.
 EXPORT int64_t longdoc_size(int which) {
-  const int64_t sizes[] = {SPAN, TILE, MOST_STATES, sizeof(ScanArguments), sizeof(ConvArguments), sizeof(NormArguments), sizeof(DropoutArguments), sizeof(MergeArguments), sizeof(AddArguments), sizeof(LowRankArguments)};
+  const int64_t sizes[] = {SPAN, TILE, MOST_STATES, sizeof(ScanArguments), sizeof(ConvArguments), sizeof(NormArguments), sizeof(DropoutArguments), sizeof(MergeArguments), sizeof(AddArguments), sizeof(LowRankArguments), sizeof(AttentionArguments)};
   return sizes[which];
 }
 
@@ -368,4 +381,18 @@ EXPORT int longdoc_low_rank(const LowRankArguments *s, int level, int threads) {
 EXPORT int longdoc_add(const AddArguments *s, int level, int threads) {
   void (*task)(const AddArguments &, int64_t) = s->half ? CHOOSE(level, add_task<Half>) : CHOOSE(level, add_task<float>);
   return run(*s, task, (s->count + PIECE - 1) / PIECE, threads);
+}
+
+static int attention(const AttentionArguments &s, int level, int threads, bool forward) {
+  void (*task)(const AttentionArguments &, int64_t) =
+      s.half ? CHOOSE(level, attention_task<Half>(forward)) : CHOOSE(level, attention_task<float>(forward));
+  return run(s, task, s.documents * s.heads, threads);
+}
+
+EXPORT int longdoc_attention_forward(const AttentionArguments *s, int level, int threads) {
+  return attention(*s, level, threads, true);
+}
+
+EXPORT int longdoc_attention_backward(const AttentionArguments *s, int level, int threads) {
+  return attention(*s, level, threads, false);
 }

@@ -1,0 +1,75 @@
+"""Which attention runs, and why: the compiled one where it can and is faster, else tensors.
+
+A processor that multiplies bfloat16 in tiles (AMX) makes the products of a kept matrix in a
+fraction of the time of the kernel's, which are in float32; there the kernel is faster only where
+weights are dropped (docs/experiment-log.md; tried on no other processor).
+"""
+
+import functools
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from longdoc.kernels.attention import compiled, matrix
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    mask: Tensor | None = None,
+    rate: float = 0.0,
+) -> Tensor:
+    """Let every token attend to every other.
+
+    Letters: ``b`` documents, ``h`` heads, ``l`` tokens, ``d`` width of a head.
+
+    Args:
+        query: Shape ``(b, h, l, d)``, any strides. Those of a transposed ``(b, l, h, d)``, as
+            projections leave them, are not copied.
+        key: Of the same shape and type.
+        value: Of the same shape and type.
+        scale: Scores are multiplied by it; ``d ** -0.5`` in BERT.
+        mask: Added to scores, broadcast to ``(b, h, l, l)``. A token whose every score is minus
+            infinity attends to all alike.
+        rate: Share of the weights that are set to zero, in 0..1, 1 excluded; the others are
+            divided by ``1 - rate``. torch's random numbers say which.
+
+    Returns:
+        Shape ``(b, h, l, d)``, type of the inputs.
+
+    Raises:
+        ValueError: A shape does not fit, or there is no document or no token.
+
+    Source:
+        vaswani2017attention, Sec. 3.2.1.
+    """
+    if query.dim() != 4 or 0 in query.shape:
+        message = f"query must have shape (b, h, l, d), none of them 0; got {tuple(query.shape)}"
+        raise ValueError(message)
+    for name, part in (("key", key), ("value", value)):
+        if part.shape != query.shape:
+            message = f"{name} must have shape {tuple(query.shape)}; got {tuple(part.shape)}"
+            raise ValueError(message)
+    wide = (*query.shape[:3], query.shape[2])
+    if mask is not None and not _fits(mask, wide):
+        message = f"mask must broadcast to {wide}; got {tuple(mask.shape)}"
+        raise ValueError(message)
+    slower = query.dtype == torch.bfloat16 and not rate and _multiplies_in_tiles()
+    variant = compiled if compiled.serves(query, key, value, mask) and not slower else matrix
+    return variant.attention(query, key, value, scale, mask, rate)
+
+
+def _fits(mask: Tensor, wide: tuple[int, ...]) -> bool:
+    return mask.dim() == 4 and all(a in (1, b) for a, b in zip(mask.shape, wide, strict=True))
+
+
+@functools.cache
+def _multiplies_in_tiles() -> bool:
+    """Say whether the processor has AMX for bfloat16 (Linux; elsewhere no is assumed)."""
+    try:
+        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
