@@ -83,6 +83,22 @@ def test_every_optional_argument_on_and_off(variant, without):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("n", [5, 8, 16])
+def test_frozen_rates_change_no_other_gradient(variant, n):
+    given = inputs(n=n)
+    wanted = outcome(variant.selective_scan, given, torch.float32)
+    leaves = {k: v.float().requires_grad_(k != "A") for k, v in given.items()}
+    y, last = variant.selective_scan(**leaves, delta_softplus=True, return_last_state=True)
+    weights, ends = (
+        torch.linspace(a, -a, part.numel()).view_as(part) for a, part in ((-1, y), (1, last))
+    )
+    ((y * weights).sum() + (last * ends).sum()).backward()
+    assert leaves["A"].grad is None
+    for name in given.keys() - {"A"}:
+        assert_close(leaves[name].grad, wanted[name], 1e-6, name)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_without_softplus_the_step_is_delta_itself(variant):
     given = {name: value.float() for name, value in inputs().items()}
     given["delta"] = given["delta"].abs()

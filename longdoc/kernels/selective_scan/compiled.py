@@ -150,8 +150,12 @@ def _scan_backward(
     states: Tensor,
     softplus: bool,
     gradients: Gradients | None = None,
+    rates: bool = True,
 ) -> list[Tensor]:
-    """Go back; gives the gradients of u, delta, A, B, C, D, z, bias and the initial states."""
+    """Go back; gives the gradients of u, delta, A, B, C, D, z, bias and the initial states.
+
+    Without ``rates`` that of A is left out, as where A is frozen.
+    """
     inputs = _inputs(u, delta, A, B, C, D, z, bias, initial, starts)
     arguments = _arguments(inputs, softplus)
     gradient = native_library.rows(dout)
@@ -162,7 +166,7 @@ def _scan_backward(
     made: dict[str, Any] = {
         "du": memory.empty(u.shape, u.dtype, u.device),
         "ddelta": memory.empty(u.shape, u.dtype, u.device),
-        "dA": A.new_empty(documents, d, n),
+        "dA": A.new_empty(documents, d, n) if rates else None,
         "dB": memory.empty(parts, A.dtype, A.device),
         "dC": memory.empty(parts, A.dtype, A.device),
         "dD": A.new_empty(documents, d), "dbias": A.new_empty(documents, d),
@@ -175,7 +179,7 @@ def _scan_backward(
     native_library.fill(arguments, {**given, **made})
     native_library.call("longdoc_scan_backward", arguments)
     for name in ("dA", "dD", "dbias"):
-        made[name] = made[name].sum(0)
+        made[name] = None if made[name] is None else made[name].sum(0)
     for name in ("dB", "dC"):
         # The kernel has added all ranges to the first.
         by_token = made[name][:, 0].transpose(0, 1)
@@ -341,5 +345,6 @@ class _Scan(torch.autograd.Function):
     def backward(ctx: Any, dout: Tensor | None, dlast: Tensor | None) -> tuple[Tensor | None, ...]:
         # Where the gate needs none nobody would take the place.
         place = ctx.gradients if ctx.needs_input_grad[6] else None
-        run = partial(_scan_backward, gradients=place)
+        rates = ctx.needs_input_grad[2]
+        run = partial(_scan_backward, gradients=place, rates=rates)
         return (*_gradients(ctx, dout, dlast, run), None, None, None)
