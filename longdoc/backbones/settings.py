@@ -35,7 +35,7 @@ class BackboneSettings:
     the card of the backbone says."""
     attention_dropout: float | None = chosen(
         None,
-        "the checkpoint's own, 0.1 for BERT; at 0 it trains 4 % faster on a CPU: "
+        "the checkpoint's own, 0.1 for BERT; at 0 it trains 2 % faster on a CPU: "
         "docs/experiment-log.md",
         unit="probability",
     )

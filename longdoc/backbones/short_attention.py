@@ -77,7 +77,7 @@ def mask_of_keys(
         **given: What transformers tells ``eager_mask`` besides.
 
     Returns:
-        Shape ``(b, 1, 1 or l, l)``, or None where nothing is left out.
+        Shape ``(b, 1, 1 or l, l)``, or None without a mask, where nothing is left out.
     """
     masked = None if attention_mask is None else attention_mask.bool()
     shape = (given["batch_size"], given["kv_length"])

@@ -49,7 +49,7 @@ def attention(
     seed = int(torch.randint(2**62, (), device="cpu")) if rate else 0
     if mask is not None:
         b, _, length, _ = query.shape
-        # A row of the kernel's has its columns side by side; over all else it may be the same.
+        # The kernel reads a row side by side; rows and documents may share one.
         mask = mask.float().expand(-1, 1, -1, length)
         mask = mask if mask.stride(3) == 1 else mask.contiguous()
         mask = mask.expand(b, 1, length, length)

@@ -103,7 +103,7 @@ struct LowRankArguments {
 };
 
 // Queries, keys, values, their gradients and the output are (documents, tokens, heads, width); the mask, added
-// to scores, has strides of its own and is none of a head's; `kept` has two numbers a row of the weights.
+// to scores, has strides of its own and is the same for all heads; `kept` has two numbers a row of the weights.
 struct AttentionArguments {
   int64_t documents, heads, tokens, width, half, seed, mask_b, mask_t;
   double scale, rate;
