@@ -32,6 +32,8 @@ from longdoc.settings import chosen, require
 
 FEWEST_IMPORTS = 5
 """Training documents a label of python-imports has at least."""
+MOST_FOLDS = 20
+FOLDS_ALLOWED = f"2 to {MOST_FOLDS}"
 DATASETS = Registry[Card]("data set")
 READERS: dict[str, Callable[[str, str | None], Corpus]] = {
     module.CARD.name: module.load for module in (reuters_21578, eurlex57k, speeches, pan18)
@@ -73,6 +75,12 @@ class DataSettings:
         unit="share of training documents",
     )
     """How much of training becomes validation where the data set has none."""
+    folds: int | None = chosen(None, "one part for validation costs one training")
+    """Cross-fitting: so many systems are trained, each without one fold of the training documents,
+    and averaged; thresholds are chosen on what each says of the fold it did not see, so on all
+    training documents. Documents that a data set has for validation join its training documents."""
+    fold: int | None = chosen(None, "all of them, one after another, as one system")
+    """Which fold is validation, from 1, where only one of `data.folds` is to be trained."""
     test_share: float = chosen(0.2, "one document in five, usual in scikit-learn's examples")
     """How much of own documents becomes the test where they have none."""
     split_seed: int = chosen(0, "any fixed number; recorded with every run", unit="seed")
@@ -107,9 +115,20 @@ class DataSettings:
             require(0 < value < 1, f"data.{name}", "between 0 and 1", value)
         seed = self.split_seed
         require(0 <= seed < 2**32, "data.split_seed", "0 or more, and below 2**32", seed)
+        self._check_folds()
         for split in SPLITS:
             size = getattr(self, f"{split}_documents")
             require(size is None or size > 0, f"data.{split}_documents", "above 0", size)
+
+    def _check_folds(self) -> None:
+        number, fold, drawn = self.folds, self.fold, self.validation_documents
+        require(number is None or 2 <= number <= MOST_FOLDS, "data.folds", FOLDS_ALLOWED, number)
+        if number is None:
+            require(fold is None, "data.fold", "left out without data.folds", fold)
+            return
+        require(fold is not None and 1 <= fold <= number, "data.fold", f"1 to {number}", fold)
+        what = "left out with data.folds, where every training document is one of validation too"
+        require(drawn is None, "data.validation_documents", what, drawn)
 
 
 def load(settings: DataSettings) -> Corpus:
@@ -222,17 +241,18 @@ def prepare(settings: DataSettings) -> Corpus:
     Raises:
         LongdocError: As :func:`load`.
     """
-    corpus = load(settings)
-    corpus = splits.complete(
-        corpus, settings.validation_share, settings.test_share, settings.split_seed
-    )
+    corpus, seed = load(settings), settings.split_seed
+    held = settings.validation_share if settings.folds is None else None
+    corpus = splits.complete(corpus, held, settings.test_share, seed)
     sizes = {split: getattr(settings, f"{split}_documents") for split in SPLITS}
-    corpus = splits.subset(corpus, sizes, settings.split_seed)
+    corpus = splits.subset(corpus, sizes, seed)
     fewest = _fewest(settings)
     if fewest is not None:
         what = f"left out for {corpus.name}, a {corpus.kind} task"
         require(corpus.kind == "multi-label", "data.min_train_documents", what, fewest)
         corpus = splits.without_rare(corpus, fewest)
+    if settings.folds is not None:
+        corpus = splits.crossed(corpus, settings.folds, settings.fold, seed)
     return corpus
 
 

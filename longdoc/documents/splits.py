@@ -92,6 +92,45 @@ def _of_size(
     return sorted(first.tolist()), sorted(second.tolist())
 
 
+def folds(documents: Sequence[Document], number: int, seed: int) -> list[list[Document]]:
+    """Split documents into folds with labels in proportion; documents of one group stay together.
+
+    Args:
+        documents: In any order; each fold keeps it.
+        number: Of folds.
+        seed: Same seed, same folds.
+
+    Raises:
+        DataError: There are fewer documents, or groups of them, than folds.
+
+    Source:
+        sechidis2011stratification.
+    """
+    groups = _grouped(documents)
+    if len(groups) < number:
+        message = (
+            f"cannot split {len(groups)} documents, or groups that stay together, "
+            f"into data.folds = {number}"
+        )
+        raise DataError(message)
+    units = [Document(str(i), (), _union(members)) for i, members in enumerate(groups)]
+    labels = {label for unit in units for label in unit.labels}
+    if not 0 < len(units) * len(labels) <= MOST_MARKS:
+        order = np.random.default_rng(seed).permutation(len(units))
+        parts = np.array_split(order, number)
+    else:
+        parts = _stratified_folds(_marks(units), number, seed)
+    place = {d.id: fold for fold, part in enumerate(parts) for i in part for d in groups[i]}
+    return [[d for d in documents if place[d.id] == fold] for fold in range(number)]
+
+
+def _stratified_folds(marks: NDArray[np.int64], number: int, seed: int) -> list[NDArray[np.int64]]:
+    from iterstrat.ml_stratifiers import MultilabelStratifiedKFold  # 100 MB of memory
+
+    splitter = MultilabelStratifiedKFold(n_splits=number, shuffle=True, random_state=seed)
+    return [held for _, held in splitter.split(np.zeros(len(marks)), marks)]
+
+
 def split_groups(
     documents: Sequence[Document], shares: Mapping[str, float], seed: int, *, large: int
 ) -> dict[str, list[Document]]:
@@ -103,11 +142,9 @@ def split_groups(
         seed: Same seed, same splits.
         large: Groups of more documents go to training, so that no single one fills a test split.
     """
-    groups: dict[str, list[Document]] = {}
-    for document in documents:
-        groups.setdefault(document.group or document.id, []).append(document)
-    big = [d for members in groups.values() if len(members) > large for d in members]
-    small = [members for members in groups.values() if len(members) <= large]
+    groups = _grouped(documents)
+    big = [d for members in groups if len(members) > large for d in members]
+    small = [members for members in groups if len(members) <= large]
     units = [Document(str(i), (), _union(members)) for i, members in enumerate(small)]
     available = len(documents) - len(big)
     held = (shares["validation"] + shares["test"]) * len(documents) / max(1, available)
@@ -121,28 +158,65 @@ def split_groups(
     return {name: sorted(part, key=lambda d: d.id) for name, part in chosen.items()}
 
 
+def _grouped(documents: Sequence[Document]) -> list[list[Document]]:
+    groups: dict[str, list[Document]] = {}
+    for document in documents:
+        groups.setdefault(document.group or document.id, []).append(document)
+    return list(groups.values())
+
+
 def _union(documents: Sequence[Document]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(label for document in documents for label in document.labels))
 
 
-def complete(corpus: Corpus, validation: float, test: float, seed: int) -> Corpus:
+def complete(corpus: Corpus, validation: float | None, test: float, seed: int) -> Corpus:
     """Part validation and test documents off training where the data set has none.
 
     Args:
         corpus: Any corpus; splits it has stay as they are.
-        validation: Share of the training documents for validation, if it is missing.
+        validation: Share of the training documents for validation, if it is missing; None leaves
+            it so.
         test: Share of the training documents for the test, if it is missing.
         seed: Same seed, same splits.
     """
     splits = {name: list(part) for name, part in corpus.splits.items()}
     notes = dict(corpus.notes)
     for name, share in (("test", test), ("validation", validation)):
-        if not splits[name]:
+        if not splits[name] and share is not None:
             splits["train"], splits[name] = part_off(splits["train"], share, seed)
             notes[f"{name}_parted_off_training"] = {"share": share, "seed": seed}
     if notes == corpus.notes:
         return corpus
     return _drawn(corpus, splits, notes)
+
+
+def crossed(corpus: Corpus, number: int, fold: int | None, seed: int) -> Corpus:
+    """Make validation one fold of what is there to learn from, or all of it.
+
+    Args:
+        corpus: Any corpus; its own validation documents join its training documents, unless they
+            are the same ones.
+        number: Of folds.
+        fold: The one that is validation, from 1; the rest is training. Without it both are all
+            documents, for a system whose every part is validated on the fold it did not see.
+        seed: Same seed, same folds.
+
+    Returns:
+        A corpus with the labels of all folds, also of those that training lacks.
+    """
+    both = (*corpus.splits["train"], *corpus.splits["validation"])
+    pool = list({document.id: document for document in both}.values())
+    labels = corpus.labels if corpus.kind == "binary" else by_frequency(pool)
+    train, validation = pool, pool
+    if fold is not None:
+        parts = folds(pool, number, seed)
+        validation = parts.pop(fold - 1)
+        held = {document.id for document in validation}
+        train = [document for document in pool if document.id not in held]
+    splits = {"train": tuple(train), "validation": tuple(validation), "test": corpus.splits["test"]}
+    about = {"folds": number, "validation": fold or "all, each out of its fold", "seed": seed}
+    notes = {**corpus.notes, "folds": about}
+    return dataclasses.replace(corpus, labels=labels, splits=splits, notes=notes)
 
 
 def _drawn(

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from longdoc.documents import splits
-from longdoc.documents.document import Document
+from longdoc.documents.catalog import DataSettings
+from longdoc.documents.document import Document, make_corpus
 from longdoc.documents.statistics import lengths
-from longdoc.errors import DataError
+from longdoc.errors import DataError, SettingsError
 from tests.conftest import made_corpus
 
 
@@ -34,8 +35,6 @@ def test_too_few_documents_to_part_give_one_sentence():
 
 def test_missing_splits_are_parted_off_training_and_noted(letters):
     whole = letters.splits["train"] + letters.splits["validation"] + letters.splits["test"]
-    from longdoc.documents.document import make_corpus
-
     corpus = splits.complete(make_corpus("x", "own", "multi-label", {"train": whole}), 0.1, 0.2, 0)
     sizes = {split: len(part) for split, part in corpus.splits.items()}
     assert sizes == {"train": 72, "validation": 8, "test": 20}
@@ -53,8 +52,6 @@ def test_rare_labels_go_and_their_documents_stay():
     documents = [
         Document(str(i), ("t",), ("often", "rare") if i == 0 else ("often",)) for i in range(9)
     ]
-    from longdoc.documents.document import make_corpus
-
     corpus = splits.without_rare(make_corpus("x", "t", "multi-label", {"train": documents}), 5)
     assert corpus.labels == ("often",)
     assert len(corpus.splits["train"]) == 9
@@ -119,3 +116,79 @@ def test_names_of_labels_stay_when_documents_are_drawn():
         splits.complete(untested, 0.1, 0.2, 0),
     ):  # fmt: skip
         assert changed.label_names == {"river": "the river"}
+
+
+def _documents(number):
+    """Labels a, b, c in turn, every fourth document with two of them."""
+    labels = [("a", "b", "c")[i % 3 : i % 3 + 1 + (i % 4 == 0)] for i in range(number)]
+    return [Document(f"{i:03}", (f"text {i}",), labels[i]) for i in range(number)]
+
+
+@pytest.mark.parametrize("number", [2, 3, 7])
+def test_every_document_is_validation_in_exactly_one_fold(number):
+    documents = _documents(90)
+    corpus = make_corpus("x", "labels", "multi-label", {"train": documents})
+    seen = []
+    for fold in range(1, number + 1):
+        part = splits.crossed(corpus, number, fold, seed=0)
+        held = [d.id for d in part.splits["validation"]]
+        assert not {d.id for d in part.splits["train"]} & set(held)
+        assert len(part.splits["train"]) + len(held) == len(documents)
+        assert abs(len(held) - len(documents) / number) <= 3
+        assert part.digest() == splits.crossed(corpus, number, fold, seed=0).digest()
+        seen += held
+    assert sorted(seen) == sorted(d.id for d in documents)
+
+
+def test_folds_hold_labels_in_proportion_and_keep_those_that_training_lacks():
+    documents = _documents(90)
+    rare = Document("alone", ("text",), ("once",))
+    corpus = make_corpus("x", "labels", "multi-label", {"train": [*documents, rare]})
+    parts = [splits.crossed(corpus, 3, fold, seed=0) for fold in (1, 2, 3)]
+    for part in parts:
+        assert part.labels == corpus.labels
+        counts = part.truth(part.splits["validation"]).sum(axis=0)
+        assert (np.abs(counts - corpus.training_counts() / 3) <= 1).all()
+    assert sorted(part.training_counts()[-1] for part in parts) == [0, 1, 1]
+
+
+def test_a_data_sets_own_validation_documents_are_in_the_folds_too():
+    documents = _documents(90)
+    given = {"train": documents[:60], "validation": documents[60:75], "test": documents[75:]}
+    corpus = make_corpus("x", "labels", "multi-label", given)
+    whole = splits.crossed(corpus, 4, None, seed=0)
+    assert [d.id for d in whole.splits["train"]] == [d.id for d in documents[:75]]
+    assert whole.splits["validation"] == whole.splits["train"]
+    assert whole.splits["test"] == corpus.splits["test"]
+    for fold in (1, 2, 3, 4):
+        again = splits.crossed(whole, 4, fold, seed=0)
+        assert again.digest() == splits.crossed(corpus, 4, fold, seed=0).digest()
+
+
+def test_groups_stay_together_in_folds():
+    documents = [
+        Document(f"{group}-{number}", ("text",), ("a" if number % 2 else "b",), f"group {group}")
+        for group in range(12)
+        for number in range(5)
+    ]
+    parts = splits.folds(documents, 3, seed=1)
+    groups = [{d.group for d in part} for part in parts]
+    assert sum(map(len, groups)) == 12
+    with pytest.raises(DataError, match=r"cannot split 12 documents, or groups .* = 13"):
+        splits.folds(documents, 13, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"folds": 1, "fold": 1}, r"data\.folds must be 2 to 20; got 1"),
+        ({"folds": 21, "fold": 1}, r"data\.folds must be 2 to 20; got 21"),
+        ({"folds": 4, "fold": 5}, r"data\.fold must be 1 to 4; got 5"),
+        ({"folds": 4, "fold": 0}, r"data\.fold must be 1 to 4; got 0"),
+        ({"fold": 2}, r"data\.fold must be left out without data\.folds; got 2"),
+        ({"folds": 4, "fold": 1, "validation_documents": 9}, r"data\.validation_documents must be"),
+    ],
+)
+def test_folds_that_cannot_be_get_one_sentence(given, sentence):
+    with pytest.raises(SettingsError, match=sentence):
+        DataSettings(**given)
