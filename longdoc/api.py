@@ -164,7 +164,7 @@ class _Scorer:
         self.cuts = np.array(opened.metrics["thresholds"][mode])
         self.baseline: str = opened.settings.baseline.name
         self.members: list[tuple[_Scorer, float]] = []
-        if opened.settings.ensemble.members:
+        if opened.settings.ensemble.members or opened.settings.is_cross_fitted():
             self.baseline = "ensemble"
             for member in ensemble.load(opened.folder):
                 self.members.append((_Scorer(store.load(member.folder)), member.weight))

@@ -91,13 +91,16 @@ def test_the_plans_of_the_readme_load():
 
 
 @pytest.mark.slow
-def test_torchrun_trains_one_run(place):
+@pytest.mark.parametrize("folds", ["", " --data.folds 2"])
+def test_torchrun_trains_one_run(place, folds):
     if shutil.which("torchrun", path=environment()["PATH"]) is None:
         pytest.skip("torchrun is not on the path")
     command = (
         "torchrun --standalone --nproc_per_node=2 -m longdoc train --data.dataset examples/letters.jsonl "
         "--tokens.max-tokens 32 --training.epochs 1 --training.batch-size 4 --name two --output two"
     )
+    command += folds
+    shutil.rmtree(place / "two", ignore_errors=True)
     done = subprocess.run(
         ["bash", "-c", command], cwd=place, env=environment(),
         capture_output=True, text=True, timeout=240, check=False,

@@ -14,7 +14,7 @@ from longdoc.experiments import compare as comparing
 from longdoc.experiments import plan as plans
 from longdoc.experiments.compare import Comparison
 from longdoc.report.markdown import render
-from longdoc.report.sections.answer import answer
+from longdoc.report.sections.answer import answer, learnt_from
 
 
 def compare(
@@ -76,3 +76,5 @@ def print_comparison(comparison: Comparison) -> None:
     for name, reason in comparison.failures.items():
         print(f"not run: {name}: {reason}")
     print(answer(comparison))
+    if different := learnt_from(comparison):
+        print(different)

@@ -126,7 +126,7 @@ class DataSettings:
         if number is None:
             require(fold is None, "data.fold", "left out without data.folds", fold)
             return
-        require(fold is not None and 1 <= fold <= number, "data.fold", f"1 to {number}", fold)
+        require(fold is None or 1 <= fold <= number, "data.fold", f"1 to {number}", fold)
         what = "left out with data.folds, where every training document is one of validation too"
         require(drawn is None, "data.validation_documents", what, drawn)
 
@@ -244,6 +244,8 @@ def prepare(settings: DataSettings) -> Corpus:
     corpus, seed = load(settings), settings.split_seed
     held = settings.validation_share if settings.folds is None else None
     corpus = splits.complete(corpus, held, settings.test_share, seed)
+    if settings.folds is not None:
+        corpus = splits.joined(corpus)
     sizes = {split: getattr(settings, f"{split}_documents") for split in SPLITS}
     corpus = splits.subset(corpus, sizes, seed)
     fewest = _fewest(settings)

@@ -113,8 +113,18 @@ class Corpus:
 
     def digest(self) -> str:
         """Give a SHA-256 over every split, text and label: equal digests, equal corpora."""
-        sha = hashlib.sha256(f"{self.kind}\n{self.labels}\n".encode())
-        for split in SPLITS:
+        return self._digest(self.labels, SPLITS)
+
+    def test_digest(self) -> str:
+        """Give a SHA-256 over what is asked at the test, whatever there was to learn from.
+
+        Two corpora with equal ones have the same labels, in any order, and the same test documents.
+        """
+        return self._digest(tuple(sorted(self.labels)), ("test",))
+
+    def _digest(self, labels: tuple[str, ...], splits: Sequence[str]) -> str:
+        sha = hashlib.sha256(f"{self.kind}\n{labels}\n".encode())
+        for split in splits:
             for document in self.splits[split]:
                 line = (split, document.id, document.labels, document.text)
                 sha.update(hashlib.sha256(repr(line).encode("utf-8", "surrogatepass")).digest())
@@ -146,6 +156,7 @@ class Corpus:
             "task": self.task,
             "kind": self.kind,
             "digest": self.digest(),
+            "test_digest": self.test_digest(),
             "documents": sizes,
             "labels": list(self.labels),
             "training_counts": self.training_counts().tolist(),

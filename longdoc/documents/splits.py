@@ -190,6 +190,15 @@ def complete(corpus: Corpus, validation: float | None, test: float, seed: int) -
     return _drawn(corpus, splits, notes)
 
 
+def joined(corpus: Corpus) -> Corpus:
+    """Let validation documents join the training documents, each once; none are left apart."""
+    both = (*corpus.splits["train"], *corpus.splits["validation"])
+    pool = tuple({document.id: document for document in both}.values())
+    labels = corpus.labels if corpus.kind == "binary" else by_frequency(pool)
+    parts = {"train": pool, "validation": (), "test": corpus.splits["test"]}
+    return dataclasses.replace(corpus, labels=labels, splits=parts)
+
+
 def crossed(corpus: Corpus, number: int, fold: int | None, seed: int) -> Corpus:
     """Make validation one fold of what is there to learn from, or all of it.
 
@@ -204,19 +213,16 @@ def crossed(corpus: Corpus, number: int, fold: int | None, seed: int) -> Corpus:
     Returns:
         A corpus with the labels of all folds, also of those that training lacks.
     """
-    both = (*corpus.splits["train"], *corpus.splits["validation"])
-    pool = list({document.id: document for document in both}.values())
-    labels = corpus.labels if corpus.kind == "binary" else by_frequency(pool)
-    train, validation = pool, pool
+    whole = joined(corpus)
+    pool = train = validation = whole.splits["train"]
     if fold is not None:
-        parts = folds(pool, number, seed)
-        validation = parts.pop(fold - 1)
+        validation = tuple(folds(pool, number, seed)[fold - 1])
         held = {document.id for document in validation}
-        train = [document for document in pool if document.id not in held]
-    splits = {"train": tuple(train), "validation": tuple(validation), "test": corpus.splits["test"]}
+        train = tuple(document for document in pool if document.id not in held)
+    parts = {**whole.splits, "train": train, "validation": validation}
     about = {"folds": number, "validation": fold or "all, each out of its fold", "seed": seed}
     notes = {**corpus.notes, "folds": about}
-    return dataclasses.replace(corpus, labels=labels, splits=splits, notes=notes)
+    return dataclasses.replace(whole, splits=parts, notes=notes)
 
 
 def _drawn(

@@ -60,6 +60,13 @@ class System:
             for metric in METRICS
         }
 
+    def label_f1(self, labels: Sequence[str], mode: str) -> list[float]:
+        """Give the F1 on the test of each of some labels, means over seeds."""
+        found = [
+            {row["label"]: row[mode]["f1"] for row in run.metrics["labels"]} for run in self.runs
+        ]
+        return [float(np.mean([values[label] for values in found])) for label in labels]
+
     def cost(self, name: str) -> float | None:
         """Give the median over seeds of what a run cost."""
         found = [run.timings[name] for run in self.runs if name in run.timings]
@@ -123,12 +130,26 @@ class Comparison:
         """Give the system with the highest mean metric."""
         return self.systems[0]
 
+    def learnt_from(self) -> dict[str, str]:
+        """Say what each system learnt from, where that is not the same for all; else nothing."""
+        firsts = {system.name: system.runs[0] for system in self.systems}
+        if len({run.data["digest"] for run in firsts.values()}) == 1:
+            return {}
+        return {name: _training(run) for name, run in firsts.items()}
+
     def pair(self, first: str, second: str, metric: str) -> Pair | None:
         """Find the comparison of two systems, in whichever order."""
         for pair in self.pairs:
             if {pair.first, pair.second} == {first, second} and pair.metric == metric:
                 return pair
         return None
+
+
+def _training(run: Run) -> str:
+    sizes, folds = run.data["documents"], run.settings.data.folds
+    if folds is not None and run.settings.data.fold is None:
+        return f"{sizes['train']} documents in {folds} folds"
+    return f"{sizes['train']} documents and {sizes['validation']} for validation"
 
 
 def from_runs(
@@ -140,13 +161,14 @@ def from_runs(
     """Compare complete runs.
 
     Args:
-        runs: Of one or more systems, all on the same documents.
+        runs: Of one or more systems, all with the same labels and test documents; what they
+            learnt from may differ.
         about: Metric, resamples and question.
         failures: What did not run.
         command: What makes the comparison again.
 
     Raises:
-        RunError: There are none, or they were made on different documents.
+        RunError: There are none, or they were tested on different documents or labels.
     """
     if not runs:
         message = "there is no complete run to compare"
@@ -173,17 +195,35 @@ def from_runs(
 
 def _check_same_documents(runs: Sequence[Run]) -> None:
     first = runs[0]
-    for other in runs[1:]:
+    for group in store.by_system(runs).values():
+        _check_same(group[0], group[1:])
+    _check_same(first, runs[1:])
+
+
+def _check_same(first: Run, others: Sequence[Run]) -> None:
+    for other in others:
         if other.settings.thresholds.mode != first.settings.thresholds.mode:
             message = f"{other.folder} and {first.folder} have different thresholds.mode"
             raise RunError(message)
-        if other.data["digest"] != first.data["digest"]:
+        if not _same_test(first, other):
             message = (
                 f"{other.folder} and {first.folder} were made on different documents "
+                f"or labels "
                 f"({other.data['dataset']} {other.data['digest'][:8]}, "
                 f"{first.data['dataset']} {first.data['digest'][:8]})"
             )
             raise RunError(message)
+
+
+def _same_test(first: Run, second: Run) -> bool:
+    """Say whether two runs were asked the same; what two systems learnt from may differ."""
+    if first.data["digest"] == second.data["digest"]:
+        return True
+    if first.system == second.system:
+        return False
+    # Runs of earlier versions do not say it.
+    asked = [run.data.get("test_digest") for run in (first, second)]
+    return asked[0] is not None and asked[0] == asked[1]
 
 
 def _resample(

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,13 +140,18 @@ def weigh(
 
 
 def save(members: Sequence[Member], run: Path) -> None:
-    """Write who takes part, and with what weight; places also from the folder of the run's."""
+    """Write who takes part, and with what weight; places also as seen from the run.
+
+    Args:
+        members: Their weights add up to one.
+        run: The run's folder, which may have another name while it is at work.
+    """
     folder = run / "model"
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
         {
             "folder": str(member.folder.resolve()),
-            "beside": os.path.relpath(member.folder.resolve(), run.resolve().parent),
+            "from_run": os.path.relpath(member.folder.resolve(), run.resolve()),
             "system": member.system,
             "weight": member.weight,
         }
@@ -177,5 +183,16 @@ def load(run: Path) -> list[Member]:
 
 
 def _found(row: Mapping[str, str], run: Path) -> Path:
-    beside = run.resolve().parent / row["beside"]
-    return beside if beside.is_dir() else Path(row["folder"])
+    moved = run.resolve() / row.get("from_run", ".missing")  # not in runs of earlier versions
+    return Path(os.path.normpath(moved)) if moved.is_dir() else Path(row["folder"])
+
+
+def costs(timings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Add up what members cost; memory is that of the largest.
+
+    Args:
+        timings: One record a member, as in ``timings.json``.
+    """
+    added = ("train_seconds", "predict_seconds", "trainable_parameters", "parameters")
+    found: dict[str, Any] = {name: sum(part[name] for part in timings) for name in added}
+    return {**found, "peak_bytes": max(part["peak_bytes"] for part in timings)}

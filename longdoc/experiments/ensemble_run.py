@@ -12,7 +12,7 @@ from longdoc.documents.document import Corpus
 from longdoc.errors import RunError
 from longdoc.experiments import ensemble, store
 from longdoc.experiments.settings import Settings
-from longdoc.experiments.store import HELD_OUT, Outcome, Run
+from longdoc.experiments.store import HELD_OUT, Outcome
 from longdoc.metrics import thresholds
 from longdoc.metrics.classification import Vector
 from longdoc.predictions import Predictions
@@ -60,7 +60,7 @@ def execute(
         combined = ensemble.combine(scores, [m.weight for m in members], corpus.kind)
         parts[split] = replace(found[0][split], scores=combined)
     notes: dict[str, object] = {"ensemble": dict(zip(systems, weights, strict=True))}
-    return Outcome(parts, _costs(runs), notes, [])
+    return Outcome(parts, ensemble.costs([run.timings for run in runs]), notes, [])
 
 
 def _weights(
@@ -86,10 +86,3 @@ def _together(
     """Average one system's runs."""
     scores = [found[place][split].scores for place in group]
     return ensemble.combine(scores, [1 / len(group)] * len(group), corpus.kind)
-
-
-def _costs(runs: Sequence[Run]) -> dict[str, Any]:
-    """Add up what the members cost; memory is that of the largest."""
-    added = ("train_seconds", "predict_seconds", "trainable_parameters", "parameters")
-    costs: dict[str, Any] = {name: sum(run.timings[name] for run in runs) for name in added}
-    return {**costs, "peak_bytes": max(run.timings["peak_bytes"] for run in runs)}

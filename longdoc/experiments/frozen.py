@@ -9,7 +9,7 @@ Letters: ``d`` width of a vector.
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from longdoc.backbones import build as backbones
 from longdoc.backbones import checkpoints
 from longdoc.documents.archives import cache_folder
-from longdoc.documents.document import SPLITS, Corpus
+from longdoc.documents.document import SPLITS
 from longdoc.experiments.settings import Settings
 from longdoc.metrics import cost
 from longdoc.progress import Progress, silent
@@ -32,8 +32,8 @@ from longdoc.training.predict import Reader
 
 BATCH = 32
 """Documents read at once, whatever a head is trained with: their number changes rounding."""
-SECONDS = "seconds"
-FORM = 1
+SECONDS, VECTORS = "seconds", "vectors"
+FORM = 2
 """Goes up when the same weights and tokens come to other vectors; old ones are then not found."""
 
 
@@ -43,7 +43,7 @@ class Vectors:
 
     Attributes:
         of: By split, shape (documents, d).
-        seconds: What reading each split took, when it was read.
+        seconds: What reading each split took, when it was read: its tokens' share of all.
     """
 
     of: dict[str, NDArray[np.float32]]
@@ -53,7 +53,6 @@ class Vectors:
 def vectors(
     reader: Reader,
     settings: Settings,
-    corpus: Corpus,
     encoded: dict[str, list[Encoded]],
     progress: Progress = silent,
 ) -> Vectors:
@@ -62,30 +61,46 @@ def vectors(
     Args:
         reader: Of a classifier whose backbone is frozen; it is moved to where it will train.
         settings: Of the run.
-        corpus: The documents.
-        encoded: Their tokens.
+        encoded: Every split's documents in tokens; however they are split, the vectors are the
+            same, so folds share them.
         progress: Told how far reading is.
     """
     reader.model.to(_device())
-    file = place(settings, encoded)
-    kept = _kept(file, corpus) if file is not None else None
-    if kept is not None:
-        return kept
-    found, seconds = {}, {}
-    for number, split in enumerate(SPLITS):
+    names = {split: [_name(part) for part in encoded[split]] for split in SPLITS}
+    known = {name: part for s in SPLITS for name, part in zip(names[s], encoded[s], strict=True)}
+    order = sorted(known)
+    file = place(settings, order)
+    found = _kept(file, len(order)) if file is not None else None
+    if found is None:
+        found = _read(reader, [known[name] for name in order], progress)
+        if file is not None:
+            _keep(file, *found)
+    rows = {name: row for row, name in enumerate(order)}
+    tokens = np.array([len(known[name].ids) for name in order])
+    chosen = {split: np.array([rows[n] for n in names[split]], dtype=int) for split in SPLITS}
+    every, seconds = found
+    share = {split: tokens[chosen[split]].sum() / max(1, tokens.sum()) for split in SPLITS}
+    return Vectors(
+        {split: every[chosen[split]] for split in SPLITS},
+        {split: float(seconds * share[split]) for split in SPLITS},
+    )
 
-        def tell(share: float, message: str, number: int = number) -> None:
-            progress(0.0, f"{message} {(number + share) / len(SPLITS):.0%}")
 
-        with cost.measured() as reading:
-            found[split] = reader.vectors(encoded[split], tell)
-        seconds[split] = reading.seconds
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(f".{os.getpid()}")
-        save_file(found, unfinished, {SECONDS: json.dumps(seconds)})
-        unfinished.replace(file)
-    return Vectors(found, seconds)
+def _name(part: Encoded) -> bytes:
+    return hashlib.sha256(part.ids.tobytes()).digest()
+
+
+def _read(
+    reader: Reader, documents: Sequence[Encoded], progress: Progress
+) -> tuple[NDArray[np.float32], float]:
+    """Read documents; gives their vectors (documents, d) and the seconds that took."""
+
+    def tell(share: float, message: str) -> None:
+        progress(0.0, f"{message} {share:.0%}")
+
+    with cost.measured() as reading:
+        found = reader.vectors(documents, tell)
+    return found, reading.seconds
 
 
 def _device() -> torch.device:
@@ -95,25 +110,30 @@ def _device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def _kept(file: Path, corpus: Corpus) -> Vectors | None:
+def _keep(file: Path, found: NDArray[np.float32], seconds: float) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_suffix(f".{os.getpid()}")
+    save_file({VECTORS: found}, unfinished, {SECONDS: json.dumps(seconds)})
+    unfinished.replace(file)
+
+
+def _kept(file: Path, documents: int) -> tuple[NDArray[np.float32], float] | None:
     """Read vectors from the cache; None where they are not there, or not whole."""
     try:
         with safe_open(file, framework="numpy") as opened:
-            found = {split: opened.get_tensor(split) for split in SPLITS}
-            seconds = json.loads(opened.metadata()[SECONDS])
-        kept = Vectors(found, {split: float(seconds[split]) for split in SPLITS})
+            found = opened.get_tensor(VECTORS)
+            seconds = float(json.loads(opened.metadata()[SECONDS]))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
-    whole = all(len(found[split]) == len(corpus.splits[split]) for split in SPLITS)
-    return kept if whole else None
+    return (found, seconds) if len(found) == documents else None
 
 
-def place(settings: Settings, encoded: Mapping[str, Sequence[Encoded]]) -> Path | None:
-    """Name the file of a checkpoint's vectors of some tokens.
+def place(settings: Settings, documents: Sequence[bytes]) -> Path | None:
+    """Name the file of a checkpoint's vectors of some documents.
 
     Args:
         settings: Of the run.
-        encoded: Tokens of every split.
+        documents: SHA-256 of each one's tokens, in the order of the file.
 
     Returns:
         None for weights that cannot be told from others: random ones, which differ by seed, and a
@@ -125,15 +145,10 @@ def place(settings: Settings, encoded: Mapping[str, Sequence[Encoded]]) -> Path 
     weights = checkpoints.identity(card, settings.backbone)
     if not (weights.get("commit") or weights.get("sha256")):
         return None
-    read = hashlib.sha256()
-    for split in SPLITS:
-        read.update(f"{split} {len(encoded[split])}".encode())
-        for part in encoded[split]:
-            read.update(len(part.ids).to_bytes(8, "little") + part.ids.tobytes())
     about = {
         "weights": weights,
         "pooling": backbones.pooling(card, settings.backbone),
-        "tokens": read.hexdigest(),
+        "tokens": hashlib.sha256(b"".join(documents)).hexdigest(),
         "max_tokens": settings.tokens.max_tokens,
         "bfloat16": training.uses_bfloat16(settings.training.precision),
         "longdoc": FORM,

@@ -157,7 +157,7 @@ def _fit(
 def _vectors(job: Job, model: Any) -> frozen.Vectors:
     """Let a frozen backbone read every document, or take what it said before."""
     reader = replace(_reader(job, model), batch_size=frozen.BATCH)
-    return frozen.vectors(reader, job.settings, job.corpus, job.encoded, _while_training(job))
+    return frozen.vectors(reader, job.settings, job.encoded, _while_training(job))
 
 
 def score(job: Job, trained: Trained, split: str) -> NDArray[np.float32]:

@@ -168,7 +168,8 @@ class _Shares:
     def _size(planned: PlannedRun, tokens: float) -> float:
         if planned.settings.has_no_backbone():
             return 20.0
-        return planned.settings.training.epochs * tokens
+        folds = planned.settings.data.folds if planned.settings.is_cross_fitted() else None
+        return planned.settings.training.epochs * tokens * (folds or 1)
 
     def part(self, number: int, name: str) -> Progress:
         """Give what one run tells its own progress to."""

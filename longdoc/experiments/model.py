@@ -112,8 +112,11 @@ def load_model(run: store.Run) -> tuple[Any, PreTrainedTokenizerBase, bool]:
         RunError: The run has no backbone.
         LongdocError: An adapter's checkpoint can no longer be had.
     """
-    if run.settings.has_no_backbone():
-        message = f"{run.folder} is a baseline or an ensemble, without a backbone of its own"
+    if run.settings.has_no_backbone() or run.settings.is_cross_fitted():
+        message = (
+            f"{run.folder} is a baseline, an ensemble or a system of several folds, "
+            f"without a backbone of its own"
+        )
         raise RunError(message)
     folder = run.folder / "model"
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")

@@ -17,7 +17,7 @@ from longdoc.documents import catalog
 from longdoc.documents.archives import cache_folder
 from longdoc.documents.document import Corpus
 from longdoc.errors import RunError
-from longdoc.experiments import ensemble_run, evaluate, store
+from longdoc.experiments import cross_fitting, ensemble_run, evaluate, store
 from longdoc.experiments import job as jobs
 from longdoc.experiments.job import Job
 from longdoc.experiments.settings import Settings
@@ -105,12 +105,21 @@ def execute(
 def _system(settings: Settings) -> Callable[[Settings, Corpus, Path, Progress], Outcome]:
     if settings.ensemble.members:
         return _ensemble
+    if settings.is_cross_fitted():
+        return _cross_fitted
     return _baseline if settings.baseline.name != "none" else _backbone
 
 
 def _ensemble(settings: Settings, corpus: Corpus, folder: Path, progress: Progress) -> Outcome:
     progress(0.0, "combining")
     return ensemble_run.execute(settings, corpus, folder, progress)
+
+
+def _cross_fitted(settings: Settings, corpus: Corpus, folder: Path, progress: Progress) -> Outcome:
+    def make(own: Settings, root: Path, name: str, part: Corpus, tell: Progress) -> Path:
+        return execute(own, root, name=name, corpus=part, progress=tell)
+
+    return cross_fitting.execute(settings, corpus, folder, make, progress)
 
 
 def _finish(partial: Path, final: Path) -> None:

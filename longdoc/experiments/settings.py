@@ -44,6 +44,11 @@ class Settings:
         text = json.dumps(changes(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
+    def is_cross_fitted(self) -> bool:
+        """Say whether a system of its own is trained on each fold's rest."""
+        every_fold = self.data.folds is not None and self.data.fold is None
+        return every_fold and not self.ensemble.members
+
     def has_no_backbone(self) -> bool:
         """Say whether nothing is trained that has a backbone."""
         return self.baseline.name != "none" or bool(self.ensemble.members)

@@ -5,7 +5,7 @@ import numpy as np
 from longdoc.experiments.compare import Comparison
 from longdoc.metrics.classification import group_rows
 from longdoc.report.sections import frequency
-from longdoc.report.sections.answer import answer
+from longdoc.report.sections.answer import answer, learnt_from
 from longdoc.report.sections.scores import spread
 
 COSTS = (
@@ -32,6 +32,7 @@ def render(comparison: Comparison) -> str:
         "",
         *_table(comparison),
         "",
+        *([different, ""] if (different := learnt_from(comparison)) else []),
         *_pairs(comparison),
         *_groups(comparison),
     ]

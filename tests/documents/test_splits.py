@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from longdoc.documents import splits
+from longdoc.documents import catalog, splits
 from longdoc.documents.catalog import DataSettings
 from longdoc.documents.document import Document, make_corpus
 from longdoc.documents.statistics import lengths
@@ -192,3 +192,12 @@ def test_groups_stay_together_in_folds():
 def test_folds_that_cannot_be_get_one_sentence(given, sentence):
     with pytest.raises(SettingsError, match=sentence):
         DataSettings(**given)
+
+
+def test_fewer_training_documents_are_drawn_from_all_that_folds_may_have():
+    settings = DataSettings(dataset="examples/letters.jsonl", folds=3, train_documents=50)
+    corpus = catalog.prepare(settings)
+    assert len(corpus.splits["train"]) == len(corpus.splits["validation"]) == 50
+    parts = [catalog.prepare(dataclasses.replace(settings, fold=fold)) for fold in (1, 2, 3)]
+    held = [d.id for part in parts for d in part.splits["validation"]]
+    assert sorted(held) == sorted(d.id for d in corpus.splits["train"])

@@ -13,7 +13,6 @@ from longdoc.experiments.settings import Settings
 from longdoc.imbalance import ImbalanceSettings
 from longdoc.imbalance.catalog import check
 from longdoc.settings import build
-from longdoc.tokens.encoding import Encoded
 from longdoc.training.predict import Reader
 
 LETTERS = {
@@ -164,14 +163,13 @@ def test_every_run_pays_for_what_its_backbone_read(tmp_path, monkeypatch):
     with safe_open(file, framework="numpy") as opened:
         seconds = json.loads(opened.metadata()["seconds"])
     for run_ in (first, second):
-        assert run_.timings["train_seconds"] > seconds["train"] + seconds["validation"]
-        assert run_.timings["predict_seconds"] > seconds["validation"] + seconds["test"]
+        assert run_.timings["train_seconds"] > 0.7 * seconds  # 60 + 20 of 100 letters
+        assert run_.timings["predict_seconds"] > 0.3 * seconds
 
 
 def test_vectors_of_other_tokens_or_weights_have_another_name():
     def tokens(last):
-        part = Encoded(np.array([1, 2, last], dtype=np.int32), 3)
-        return {split: [part] for split in ("train", "validation", "test")}
+        return [bytes([last]) * 32]
 
     def name(read=None, **changes):
         record = build(Settings, {**LETTERS, **changes})

@@ -36,6 +36,17 @@ def answer(comparison: Comparison) -> str:
     return text
 
 
+def learnt_from(comparison: Comparison) -> str:
+    """Say in words that systems had different documents to learn from; empty where they had not."""
+    each = [f"{name} {text}" for name, text in comparison.learnt_from().items()]
+    if not each:
+        return ""
+    return (
+        f"Systems did not learn from the same documents: {'; '.join(each)}. Head, medium and tail "
+        f"labels are counted in each system's own."
+    )
+
+
 def _join(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
@@ -49,6 +60,8 @@ def render(comparison: Comparison) -> Markup:
         f"Decisions use {comparison.mode} thresholds chosen on validation documents. Intervals "
         f"resample documents and seeds {comparison.about.resamples} times. Seeds: {counted}."
     )
+    if different := learnt_from(comparison):
+        body += html.paragraph(different)
     if comparison.failures:
         body += html.table(["Not run", "Why"], comparison.failures.items())
     return body

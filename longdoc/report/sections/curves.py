@@ -1,5 +1,7 @@
 """How training went."""
 
+from collections.abc import Mapping
+
 import altair as alt
 from markupsafe import Markup
 
@@ -8,6 +10,11 @@ from longdoc.report import charts, html
 
 TITLE = "Learning curves"
 QUESTION = "Had training come to rest?"
+
+
+def _line(name: str, record: Mapping[str, float]) -> str:
+    """Name what one line shows: a run, or one of its folds."""
+    return f"{name}, fold {record['fold']}" if "fold" in record else name
 
 
 def render(comparison: Comparison) -> Markup | None:
@@ -19,7 +26,7 @@ def render(comparison: Comparison) -> Markup | None:
             points += [
                 {
                     "system": system.name,
-                    "run": run.folder.name,
+                    "run": _line(run.folder.name, record),
                     "epoch": record["epoch"],
                     "value": record[metric],
                 }
@@ -43,5 +50,7 @@ def render(comparison: Comparison) -> Markup | None:
     )
     last = {point["run"]: point["value"] for point in points}
     words = "; ".join(f"{run} ends at {value:.3f}" for run, value in last.items())
-    caption = "Validation metric that picks the checkpoint, after each epoch; a line a seed."
+    caption = (
+        "Validation metric that picks the checkpoint, after each epoch; a line a seed, or a fold."
+    )
     return html.image(charts.picture(chart), words, caption)

@@ -1,20 +1,14 @@
 """Scores by how often a label occurs in training."""
 
 import altair as alt
-import numpy as np
 from markupsafe import Markup
 
-from longdoc.experiments.compare import Comparison, System
+from longdoc.experiments.compare import Comparison
 from longdoc.report import charts, html
 
 TITLE = "Label frequency"
 QUESTION = "Who does well on rare labels?"
 GROUPS = ("head", "medium", "tail")
-
-
-def _label_f1(system: System, mode: str) -> list[float]:
-    tables = [[row[mode]["f1"] for row in run.metrics["labels"]] for run in system.runs]
-    return np.mean(tables, axis=0).tolist()
 
 
 def render(comparison: Comparison) -> Markup:
@@ -30,11 +24,12 @@ def render(comparison: Comparison) -> Markup:
         for s in comparison.systems
     ]
     headers = ["System", *(f"{group} {m}" for group in groups for m in ("micro-F1", "macro-F1"))]
-    counts = [row["train"] for row in comparison.systems[0].runs[0].metrics["labels"]]
+    labels = comparison.systems[0].runs[0].metrics["labels"]
+    names, counts = [row["label"] for row in labels], [row["train"] for row in labels]
     points = [
         {"system": system.name, "documents": max(1, count), "f1": value}
         for system in comparison.systems
-        for count, value in zip(counts, _label_f1(system, mode), strict=True)
+        for count, value in zip(counts, system.label_f1(names, mode), strict=True)
     ]
     order = [system.name for system in comparison.systems]
     dots = (

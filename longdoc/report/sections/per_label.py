@@ -1,6 +1,5 @@
 """Every label's F1."""
 
-import numpy as np
 from markupsafe import Markup
 
 from longdoc.experiments.compare import Comparison
@@ -15,10 +14,8 @@ def render(comparison: Comparison) -> Markup:
     """Give a row a label, most frequent first, with each system's F1, mean over seeds."""
     mode = comparison.mode
     labels = comparison.systems[0].runs[0].metrics["labels"]
-    values = [
-        np.mean([[row[mode]["f1"] for row in run.metrics["labels"]] for run in system.runs], axis=0)
-        for system in comparison.systems
-    ]
+    names = [row["label"] for row in labels]
+    values = [system.label_f1(names, mode) for system in comparison.systems]
     order = sorted(range(len(labels)), key=lambda place: -labels[place]["train"])
     rows = [
         [
