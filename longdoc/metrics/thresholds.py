@@ -82,17 +82,43 @@ def best_threshold(truth: Matrix, scores: NDArray[np.float32]) -> float:
         >>> best_threshold(np.array([True, False, True]), np.array([0.9, 0.2, 0.4]))
         0.30000000000000004
     """
-    order = np.argsort(-scores.reshape(-1), kind="stable")
-    values, hits = scores.reshape(-1)[order].astype(float), truth.reshape(-1)[order]
-    if not hits.any() or values[0] <= 0:
+    truth, scores = truth.reshape(-1), scores.reshape(-1)
+    positives = int(np.count_nonzero(truth))
+    if not positives:
+        return FIXED
+    truth, scores = _leading(truth, scores, positives)
+    order = np.argsort(-scores, kind="stable")
+    values, hits = scores[order].astype(float), truth[order]
+    if values[0] <= 0:
         return FIXED
     tp, taken = hits.cumsum(), np.arange(1, len(hits) + 1)
-    scored = ratio(2.0 * tp, taken + hits.sum())
+    scored = ratio(2.0 * tp, taken + positives)
     below = np.append(values[1:], 0.0)
     scored[:-1][values[:-1] == below[:-1]] = -1.0  # equal scores cannot be parted
     scored[values <= 0] = -1.0
     best = int(scored.argmax())
     return float((values[best] + below[best]) / 2)
+
+
+def _leading(
+    truth: NDArray[np.bool_], scores: NDArray[np.float32], positives: int
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Keep the highest scores, among which the best threshold is: sorting 200 million takes 10 GB.
+
+    Of ``t`` entries taken no F1 is above ``2 p / (t + p)`` for ``p`` positives. What the ``p``
+    highest scores come to is a bound that says how large ``t`` may be; one more entry is kept, as
+    a threshold lies half way to the next one.
+    """
+    last = len(scores) - 1
+    if positives > last:
+        return truth, scores
+    taken = scores >= np.partition(scores, last + 1 - positives)[last + 1 - positives]
+    reached = 2 * np.count_nonzero(truth[taken]) / (np.count_nonzero(taken) + positives)
+    most = int(2 * positives / reached - positives) + 1 if reached else last
+    if most >= last:
+        return truth, scores
+    kept = scores >= np.partition(scores, last - most)[last - most]
+    return truth[kept], scores[kept]
 
 
 def best_binary_threshold(truth: NDArray[np.bool_], scores: NDArray[np.float32]) -> float:

@@ -99,6 +99,22 @@ def test_the_best_threshold_is_the_best_of_all(seed):
     assert sk.f1_score(truth.ravel(), (scores >= found).ravel()) == pytest.approx(max(tried))
 
 
+@pytest.mark.parametrize("share", [0.005, 0.1, 0.5, 0.95])
+@pytest.mark.parametrize("steps", [3, 20, 10**6])
+def test_the_best_threshold_is_half_way_between_two_scores_however_many_are_true(share, steps):
+    generator = np.random.default_rng(steps)
+    for help_ in (0.0, 0.2, 1.0):
+        truth = generator.random(700) < share
+        truth[3] = True
+        scores = (np.ceil((generator.random(700) + help_ * truth) * steps) / steps).astype(
+            np.float32
+        )
+        levels = np.append(np.unique(scores.astype(float))[::-1], 0.0)
+        cuts = (levels[:-1] + levels[1:]) / 2
+        tried = [sk.f1_score(truth, scores >= cut) for cut in cuts]
+        assert thresholds.best_threshold(truth, scores) == cuts[int(np.argmax(tried))]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_best_binary_threshold_is_the_best_macro_f1_of_all(seed):
     generator = np.random.default_rng(seed)
