@@ -226,7 +226,7 @@ class ModularMambaBlock(MambaBlock):
         mixer.recompute = not again
         if again:
             # Asked for to save memory, so time is spent to save more of it.
-            give_back_excess()
+            give_back_excess(within_step=True)
         norm: Any = self.norm
         kind = _autocast_type() or norm.weight.dtype
         plain = type(norm) is FastRMSNorm and not _is_watched(norm)

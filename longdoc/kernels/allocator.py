@@ -11,6 +11,7 @@ import functools
 import gc
 import os
 import platform
+from dataclasses import dataclass
 from pathlib import Path
 
 from longdoc.kernels import memory
@@ -48,11 +49,46 @@ SPARE = 900 * 2**20
 left alone, since every page that is given back must be faulted in again."""
 
 
-def give_back_excess() -> bool:
-    """Give memory back if much more is held than is used; says whether it was.
+GROWTH = 1.25
+"""How much more than a step needs may be held before it is given back."""
+FIRST_STEPS = 4
+"""Steps after memory was given back that tell what one needs: lengths differ, holes are few."""
+
+
+@dataclass
+class _Step:
+    """What a step of the work at hand needs, in bytes held, as far as is known.
+
+    Between steps nearly all memory is free, the holes and what the next step will use; only what
+    is held a few steps after all of it was given back tells the two apart.
+
+    Attributes:
+        since: Steps since memory was given back.
+    """
+
+    needed: int = 0
+    since: int = 0
+
+    def ends_with_excess(self, held: int) -> bool:
+        """Say whether much more is held than a step needs, and learn of it from the first ones."""
+        self.since += 1
+        if self.since <= FIRST_STEPS:
+            self.needed = max(self.needed, held)
+        return held > GROWTH * self.needed
+
+
+_STEP = _Step()
+
+
+def give_back_excess(*, within_step: bool = False) -> bool:
+    """Give memory back if much more is held than a step needs; says whether it was.
 
     Does something only after :func:`keep_freed_memory`. Large tensors of unlike sizes leave holes
     in the heap that none of them fits; a pass through 24 layers can hold twice what it uses.
+
+    Args:
+        within_step: Whether a step is going on, so that what is held and not used is excess, and
+            memory counts more than the time it takes to have it again.
     """
     if not keep_freed_memory.cache_info().currsize or not keep_freed_memory():
         return False
@@ -62,15 +98,18 @@ def give_back_excess() -> bool:
     library.mallinfo2.restype = _Info
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     held = pages * os.sysconf("SC_PAGE_SIZE")
-    if held - library.mallinfo2().uordblks - memory.BLOCKS.lent < SPARE:
+    excess = within_step or _STEP.ends_with_excess(held)
+    if not excess or held - library.mallinfo2().uordblks - memory.BLOCKS.lent < SPARE:
         return False
     memory.BLOCKS.release()
+    _STEP.since = 0
     return bool(library.malloc_trim(0))
 
 
 def give_back() -> None:
     """Give memory that is free back to the system, so that a peak is not somebody else's."""
     gc.collect()
+    _STEP.needed = _STEP.since = 0
     memory.BLOCKS.release()
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)

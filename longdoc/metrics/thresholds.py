@@ -92,7 +92,7 @@ def best_threshold(truth: Matrix, scores: NDArray[np.float32]) -> float:
     if values[0] <= 0:
         return FIXED
     tp, taken = hits.cumsum(), np.arange(1, len(hits) + 1)
-    scored = ratio(2.0 * tp, taken + positives)
+    scored = ratio(2.0 * tp, (taken + positives).astype(float))
     below = np.append(values[1:], 0.0)
     scored[:-1][values[:-1] == below[:-1]] = -1.0  # equal scores cannot be parted
     scored[values <= 0] = -1.0
