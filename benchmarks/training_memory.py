@@ -2,12 +2,16 @@
 
     python benchmarks/training_memory.py          as it is
     python benchmarks/training_memory.py hoard    without giving memory back between steps
+    python benchmarks/training_memory.py miser    giving back all that is free after every step
 
-Trains every weight of minilm-l6 on 1,300 documents of Reuters (LONGDOC_DATA) for an epoch.
+Trains every weight of minilm-l6 on 1,300 documents of Reuters (LONGDOC_DATA) for an epoch, and says
+what that took: processor time, tokens a second of it, page faults.
 """
 
 import ctypes
+import functools
 import os
+import resource
 import sys
 import tempfile
 import threading
@@ -48,8 +52,16 @@ def watch(start, most):
 if __name__ == "__main__":
     if sys.argv[1:] == ["hoard"]:
         trainer.give_back_excess = lambda: False
+    if sys.argv[1:] == ["miser"]:
+        trainer.give_back_excess = functools.partial(allocator.give_back_excess, within_step=True)
     start, most = time.time(), [0.0, 0.0]
     threading.Thread(target=watch, args=(start, most), daemon=True).start()
     with tempfile.TemporaryDirectory() as folder:
-        longdoc.train(SETTINGS, folder)
+        tokens = longdoc.train(SETTINGS, folder).timings["train_tokens"]
+    spent = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = spent.ru_utime + spent.ru_stime
     print(f"{time.time() - start:.0f} s; most held {most[0]:.0f} MB, most used {most[1]:.0f} MB")
+    print(
+        f"{seconds:.0f} s of processor time, {spent.ru_stime:.0f} of them the system's; "
+        f"{tokens / seconds:.0f} tokens a second of it; {spent.ru_minflt / 1e6:.1f} M page faults"
+    )
