@@ -15,7 +15,7 @@ from torch import Tensor
 from longdoc.documents.document import Kind
 from longdoc.kernels.allocator import give_back_excess
 from longdoc.progress import Progress, silent
-from longdoc.tokens.batches import Collate
+from longdoc.tokens.batches import Collate, token_counts
 from longdoc.tokens.encoding import Encoded
 from longdoc.training import objective
 
@@ -86,8 +86,9 @@ class Reader:
         tell: Callable[[float], None],
     ) -> NDArray[np.float32]:
         """Compute something of every document, longest first so that memory is asked for once."""
-        order = np.argsort([-len(part.ids) for part in encoded], kind="stable")
-        collate, nothing = Collate(self.pad), np.zeros(0, dtype=np.float32)
+        order = np.argsort(-token_counts(encoded), kind="stable")
+        most = int(token_counts(encoded).max())
+        collate, nothing = Collate(self.pad, most), np.zeros(0, dtype=np.float32)
         found: list[NDArray[np.float32]] = []
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]

@@ -205,7 +205,7 @@ def fit(
         eval_dataset=Windows(
             taken(validation.encoded, order), objective.targets(validation.truth[order], kind)
         ),
-        data_collator=Collate(cast("PreTrainedModel", model).config.pad_token_id),
+        data_collator=_collate(model, train, validation),
         compute_metrics=_validation_metrics(kind, answer.logit_shift),
         compute_loss_func=objective.step_loss(answer.loss, batches.step),
         callbacks=[watch, *([stop] if stop else [])],
@@ -215,6 +215,11 @@ def fit(
     torch.manual_seed(settings.seed)
     trainer.train(resume_from_checkpoint=str(before) if before else None)
     return _finish(trainer, batches)
+
+
+def _collate(model: nn.Module, *parts: Split) -> Collate:
+    most = max(int(token_counts(part.encoded).max()) for part in parts)
+    return Collate(cast("PreTrainedModel", model).config.pad_token_id, most)
 
 
 def _checkpoint_to_resume(arguments: TrainingArguments, settings: TrainingSettings) -> Path | None:

@@ -120,6 +120,23 @@ def test_batches_are_padded_on_the_right_and_masked():
     assert batch["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
 
 
+def test_batches_of_nearly_one_length_get_one_length():
+    nothing = np.zeros(1, np.float32)
+
+    def width(longest, most):
+        rows = [(np.ones(length, np.int32), nothing) for length in (1, longest)]
+        batch = Collate(0, most)(rows)
+        assert batch["attention_mask"].sum(dim=1).tolist() == [1, longest]
+        return batch["input_ids"].shape[1]
+
+    assert [width(longest, 512) for longest in (241, 250, 256, 257)] == [256, 256, 256, 272]
+    assert [width(longest, 512) for longest in (1, 9, 15, 33, 100)] == [1, 9, 15, 36, 104]
+    assert width(509, 509) == width(500, 509) == 509  # no position beyond the longest document
+    assert width(300, 0) == 300
+    for longest in range(1, 600):
+        assert longest <= width(longest, 600) <= min(600, longest + 15, longest * 1.125)
+
+
 LENGTHS = np.random.default_rng(0).integers(1, 300, 50).tolist()
 
 
