@@ -55,8 +55,8 @@ class Collate:
     """Pad on the right; the mask, not the padding number, says what is real.
 
     Batches of nearly one length get one length: their tensors then fit where those of an earlier
-    one were. Without that training holds up to half as much memory again, in holes, and searching
-    them takes a tenth of its time (``benchmarks/training_memory.py``).
+    one were. Without that a BERT in training held two fifths more memory, in holes, and took a
+    tenth more time (docs/experiment-log.md).
 
     Args:
         pad: Number of the padding token.

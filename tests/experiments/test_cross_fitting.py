@@ -155,8 +155,8 @@ def test_a_plan_may_ask_what_folds_bring(tmp_path):
     }  # fmt: skip
     found = compare.execute(plan.make(content), tmp_path)
     words = learnt_from(found)
-    assert "plain 60 documents and 20 for validation" in words
-    assert "folds 80 documents in 3 folds" in words
+    assert "plain from 60 documents and 20 for validation" in words
+    assert "folds from 80 documents in 3 folds" in words
     assert words in render(found)
     page = longdoc.write_report(found, tmp_path / "report.html").read_text()
     assert "Systems did not learn from the same documents" in page

@@ -13,7 +13,8 @@ from pathlib import Path
 from longdoc.kernels import allocator
 
 allocator.keep_freed_memory()
-allocator.SPARE = 2**27  # enough to see, and quick
+torch.set_num_threads(1)  # two that wait for each other on a busy machine took minutes
+allocator.SPARE = 2**26  # enough to see, and quick
 base = 0.0
 
 def held():
@@ -26,10 +27,10 @@ def step(megabytes, **how):
     return allocator.give_back_excess(**how)
 
 base = held()
-found = {"alike": [step(600) for _ in range(8)], "kept": held()}
-found["larger"] = [step(1_200) for _ in range(6)]
-found["within"], found["left"] = step(600, within_step=True), held()
-step(600)
+found = {"alike": [step(200) for _ in range(6)], "kept": held()}
+found["larger"] = [step(800) for _ in range(4)]
+found["within"], found["left"] = step(200, within_step=True), held()
+step(200)
 allocator.give_back()
 found["ended"] = held()
 print(json.dumps(found))
@@ -42,9 +43,9 @@ def test_what_every_step_needs_is_kept_and_what_piles_up_goes_back():
         [sys.executable, "-c", STEPS], capture_output=True, text=True, check=True, timeout=120
     )
     found = json.loads(done.stdout)
-    assert found["alike"] == [False] * 8  # each would give 600 MB back, if all that is free went
-    assert found["kept"] > 550
-    assert found["larger"] == [True] + [False] * 5  # a larger step is learnt of once
+    assert found["alike"] == [False] * 6  # each would give 200 MB back, if all that is free went
+    assert found["kept"] > 180
+    assert found["larger"] == [True] + [False] * 3  # a larger step is learnt of once
     assert found["within"]
-    assert found["left"] < 200
-    assert found["ended"] < 200
+    assert found["left"] < 100
+    assert found["ended"] < 100

@@ -38,12 +38,15 @@ def answer(comparison: Comparison) -> str:
 
 def learnt_from(comparison: Comparison) -> str:
     """Say in words that systems had different documents to learn from; empty where they had not."""
-    each = [f"{name} {text}" for name, text in comparison.learnt_from().items()]
-    if not each:
+    groups: dict[str, list[str]] = {}
+    for name, text in comparison.learnt_from().items():
+        groups.setdefault(text, []).append(name)
+    if not groups:
         return ""
+    each = "; ".join(f"{_join(names)} from {text}" for text, names in groups.items())
     return (
-        f"Systems did not learn from the same documents: {'; '.join(each)}. Head, medium and tail "
-        f"labels are counted in each system's own."
+        f"Systems did not learn from the same documents: {each}. Head, medium and tail labels are "
+        f"counted in each system's own."
     )
 
 
