@@ -106,13 +106,7 @@ def folds(documents: Sequence[Document], number: int, seed: int) -> list[list[Do
     Source:
         sechidis2011stratification.
     """
-    groups = _grouped(documents)
-    if len(groups) < number:
-        message = (
-            f"cannot split {len(groups)} documents, or groups that stay together, "
-            f"into data.folds = {number}"
-        )
-        raise DataError(message)
+    groups = _enough(documents, number)
     units = [Document(str(i), (), _union(members)) for i, members in enumerate(groups)]
     labels = {label for unit in units for label in unit.labels}
     if not 0 < len(units) * len(labels) <= MOST_MARKS:
@@ -122,6 +116,18 @@ def folds(documents: Sequence[Document], number: int, seed: int) -> list[list[Do
         parts = _stratified_folds(_marks(units), number, seed)
     place = {d.id: fold for fold, part in enumerate(parts) for i in part for d in groups[i]}
     return [[d for d in documents if place[d.id] == fold] for fold in range(number)]
+
+
+def _enough(documents: Sequence[Document], number: int) -> list[list[Document]]:
+    """Give the groups of documents, which must be as many as there are folds."""
+    groups = _grouped(documents)
+    if len(groups) < number:
+        message = (
+            f"cannot split {len(groups)} documents, or groups that stay together, "
+            f"into data.folds = {number}"
+        )
+        raise DataError(message)
+    return groups
 
 
 def _stratified_folds(marks: NDArray[np.int64], number: int, seed: int) -> list[NDArray[np.int64]]:
@@ -212,9 +218,13 @@ def crossed(corpus: Corpus, number: int, fold: int | None, seed: int) -> Corpus:
 
     Returns:
         A corpus with the labels of all folds, also of those that training lacks.
+
+    Raises:
+        DataError: There are fewer documents, or groups of them, than folds.
     """
     whole = joined(corpus)
     pool = train = validation = whole.splits["train"]
+    _enough(pool, number)  # before anything is trained
     if fold is not None:
         validation = tuple(folds(pool, number, seed)[fold - 1])
         held = {document.id for document in validation}

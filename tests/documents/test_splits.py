@@ -176,6 +176,9 @@ def test_groups_stay_together_in_folds():
     assert sum(map(len, groups)) == 12
     with pytest.raises(DataError, match=r"cannot split 12 documents, or groups .* = 13"):
         splits.folds(documents, 13, seed=1)
+    corpus = make_corpus("x", "labels", "multi-label", {"train": documents})
+    with pytest.raises(DataError, match=r"cannot split 12 documents, or groups .* = 13"):
+        splits.crossed(corpus, 13, None, seed=1)
 
 
 @pytest.mark.parametrize(
