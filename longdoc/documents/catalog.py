@@ -33,6 +33,7 @@ from longdoc.settings import chosen, require
 FEWEST_IMPORTS = 5
 """Training documents a label of python-imports has at least."""
 MOST_FOLDS = 20
+"""Each is a whole training; more would hardly add documents to any: our choice."""
 FOLDS_ALLOWED = f"2 to {MOST_FOLDS}"
 DATASETS = Registry[Card]("data set")
 READERS: dict[str, Callable[[str, str | None], Corpus]] = {

@@ -173,10 +173,10 @@ def from_runs(
     if not runs:
         message = "there is no complete run to compare"
         raise RunError(message)
-    _check_same_documents(runs)
     about = about or PlanSettings()
     mode = runs[0].settings.thresholds.mode
     groups = store.by_system(runs)
+    _check_same_documents(list(groups.values()))
     test = runs[0].predictions()["test"]
     weights = significance.document_weights(len(test.ids), about.resamples, seed=0)
     resampled = {name: _resample(group, mode, weights) for name, group in groups.items()}
@@ -193,11 +193,10 @@ def from_runs(
     return Comparison(about, mode, tuple(systems), tuple(pairs), failures or {}, command)
 
 
-def _check_same_documents(runs: Sequence[Run]) -> None:
-    first = runs[0]
-    for group in store.by_system(runs).values():
+def _check_same_documents(groups: Sequence[Sequence[Run]]) -> None:
+    for group in groups:
         _check_same(group[0], group[1:])
-    _check_same(first, runs[1:])
+    _check_same(groups[0][0], [group[0] for group in groups[1:]])
 
 
 def _check_same(first: Run, others: Sequence[Run]) -> None:

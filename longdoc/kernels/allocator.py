@@ -47,10 +47,9 @@ class _Info(ctypes.Structure):
 SPARE = 900 * 2**20
 """Bytes that may lie about unused, the code of the process among them. Below it fragmentation is
 left alone, since every page that is given back must be faulted in again."""
-
-
 GROWTH = 1.25
-"""How much more than a step needs may be held before it is given back."""
+"""How much more than a step needs may be held before it is given back: our choice, between holes
+that are never closed and pages that are faulted in after every step."""
 FIRST_STEPS = 4
 """Steps after memory was given back that tell what one needs: lengths differ, holes are few."""
 
@@ -63,6 +62,7 @@ class _Step:
     is held a few steps after all of it was given back tells the two apart.
 
     Attributes:
+        needed: The most that was held after one of the first steps.
         since: Steps since memory was given back.
     """
 

@@ -103,7 +103,7 @@ def best_threshold(truth: Matrix, scores: NDArray[np.float32]) -> float:
 def _leading(
     truth: NDArray[np.bool_], scores: NDArray[np.float32], positives: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Keep the highest scores, among which the best threshold is: sorting 200 million takes 10 GB.
+    """Keep the highest scores, among which the best threshold is; sorting all takes gigabytes.
 
     Of ``t`` entries taken no F1 is above ``2 p / (t + p)`` for ``p`` positives. What the ``p``
     highest scores come to is a bound that says how large ``t`` may be; one more entry is kept, as
