@@ -4,6 +4,8 @@ The extension is optional: where no C++ compiler is, the installation goes on wi
 runs its blocked kernels instead, and `longdoc doctor` says so.
 """
 
+from pathlib import Path
+
 from setuptools import Extension, setup
 
 NATIVE = "longdoc/kernels/native"
@@ -13,13 +15,7 @@ setup(
         Extension(
             "longdoc.kernels._native",
             sources=[f"{NATIVE}/kernels.cpp"],
-            depends=[
-                f"{NATIVE}/{name}.inc"
-                for name in (
-                    *("vector", "scan", "conv", "norm", "dropout", "merge", "low_rank"),
-                    "operations",
-                )
-            ],
+            depends=sorted(str(path) for path in Path(NATIVE).glob("*.inc")),
             extra_compile_args=[
                 *("-O3", "-std=c++17", "-fvisibility=hidden", "-pthread", "-fno-math-errno"),
                 *("-ffp-contract=fast", "-Wno-psabi", "-Wno-maybe-uninitialized"),

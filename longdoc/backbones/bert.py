@@ -10,7 +10,8 @@ from transformers import BertConfig
 from transformers import BertForSequenceClassification as FirstTokenClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from longdoc.backbones import short_attention
+from longdoc.backbones import bert_attention
+from longdoc.backbones.bert_layers import use_fast_layers
 from longdoc.backbones.dropout import use_fast_dropouts
 from longdoc.backbones.linear import use_fast_linears
 from longdoc.heads.pooling import mean
@@ -32,7 +33,7 @@ class BertForSequenceClassification(FirstTokenClassification):
         if self.takes_mean:
             self.bert.pooler = None
         self.by_length = self.config._attn_implementation == "sdpa"
-        use_fast_dropouts(use_fast_linears(self))
+        use_fast_layers(use_fast_dropouts(use_fast_linears(self)))
 
     def forward(
         self,
@@ -67,7 +68,7 @@ class BertForSequenceClassification(FirstTokenClassification):
     def _choose_attention(self, input_ids: Tensor | None) -> None:
         """Take the attention that is fastest for these documents, unless told otherwise."""
         if self.by_length and input_ids is not None:
-            short_attention.choose(self.config, input_ids, training=self.training)
+            bert_attention.choose(self.config, input_ids, self.dtype, training=self.training)
 
     def vectors(
         self, input_ids: Tensor | None, attention_mask: Tensor | None, **kwargs: Any

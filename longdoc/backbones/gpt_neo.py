@@ -14,7 +14,7 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 from transformers import GPTNeoConfig, GPTNeoModel, PreTrainedModel
-from transformers.activations import GELUTanh, NewGELUActivation
+from transformers.activations import NewGELUActivation
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.gpt_neo import modeling_gpt_neo
 from transformers.models.gpt_neo.modeling_gpt_neo import (
@@ -22,6 +22,7 @@ from transformers.models.gpt_neo.modeling_gpt_neo import (
     GPTNeoSelfAttention,
 )
 
+from longdoc.backbones.activations import FastGelu
 from longdoc.kernels import causal_attention
 
 
@@ -186,5 +187,5 @@ def use_block_attention(model: nn.Module) -> nn.Module:
         for name, part in module.named_children():
             if isinstance(part, NewGELUActivation):
                 # The same function, fused.
-                setattr(module, name, GELUTanh())
+                setattr(module, name, FastGelu("tanh"))
     return model

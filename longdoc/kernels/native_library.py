@@ -96,9 +96,26 @@ class AttentionArguments(ctypes.Structure):
     )
 
 
+class GeluArguments(ctypes.Structure):
+    """What GELU is called with."""
+
+    _fields_ = _fields("count half tanh", "x dout out")
+
+
+class AddNormArguments(ctypes.Structure):
+    """What a sum is normalised with."""
+
+    _fields_ = (
+        *_fields("tokens d half seed", ""),
+        *((name, ctypes.c_double) for name in ("eps", "rate")),
+        *_fields("", "x residual weight bias sum kept out dout dx dresidual dweight dbias"),
+    )
+
+
 RECORDS = (
     *(ScanArguments, ConvArguments, NormArguments, DropoutArguments),
     *(MergeArguments, AddArguments, LowRankArguments, AttentionArguments),
+    *(GeluArguments, AddNormArguments),
 )
 SIZES = (SPAN, TILE, MOST_STATES, *map(ctypes.sizeof, RECORDS))
 
@@ -157,6 +174,13 @@ def level() -> int:
     """Give the place in ``LEVELS`` of the best that this processor has."""
     library = load()
     return int(library.longdoc_best_level()) if library else 0
+
+
+@functools.cache
+def multiplies_in_tiles() -> bool:
+    """Say whether the compiled kernels multiply bfloat16 in tiles (AMX)."""
+    library = load()
+    return bool(library and library.longdoc_tiles())
 
 
 def reason_against() -> str:

@@ -19,7 +19,8 @@ from transformers import (
 )
 from transformers.modeling_outputs import MaskedLMOutput
 
-from longdoc.backbones import build, short_attention
+from longdoc.backbones import bert_attention, build
+from longdoc.backbones.bert_layers import use_fast_layers
 from longdoc.backbones.catalog import BackboneCard
 from longdoc.backbones.dropout import use_fast_dropouts
 from longdoc.backbones.gpt_neo import use_block_attention
@@ -91,7 +92,7 @@ class BertPredictsMasked(PredictsTokens, BertForMaskedLM):
 
     def predicting_states(self, input_ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
         """Give the states at the predicted tokens, shape ``(p, d)``."""
-        short_attention.choose(self.config, input_ids, training=self.training)
+        bert_attention.choose(self.config, input_ids, self.dtype, training=self.training)
         states: Tensor = self.cls.predictions.transform(
             super().predicting_states(input_ids, mask, labels)
         )
@@ -145,7 +146,10 @@ def make(
 
 def prepared(model: PreTrainedModel) -> PreTrainedModel:
     """Let a model run on longdoc's kernels."""
-    for faster in (use_modular_mixers, use_block_attention, use_fast_linears, use_fast_dropouts):
+    for faster in (
+        *(use_modular_mixers, use_block_attention),
+        *(use_fast_linears, use_fast_dropouts, use_fast_layers),
+    ):
         faster(model)
     return model
 

@@ -11,10 +11,11 @@ from transformers.models.bert.modeling_bert import eager_attention_forward
 
 from longdoc.backbones import build as backbones
 from longdoc.backbones.bert import BertForSequenceClassification
+from longdoc.backbones.bert_attention import NAME, attend
 from longdoc.backbones.dropout import FastDropout, use_fast_dropouts
 from longdoc.backbones.settings import BackboneSettings
-from longdoc.backbones.short_attention import NAME, short_attention
 from longdoc.errors import SettingsError
+from longdoc.kernels import native_library
 from longdoc.tokens import tokenizers
 from tests import tolerances
 from tests.assertions import assert_close
@@ -83,13 +84,23 @@ def test_pooling_is_saved_with_the_weights(tmp_path):
         )
 
 
-def test_attention_keeps_its_matrix_only_where_short_documents_train():
+@pytest.mark.parametrize("tiles", [True, False])
+@pytest.mark.parametrize("half", [True, False])
+def test_attention_is_ours_where_short_documents_train_and_wherever_there_are_tiles(
+    tiles, half, monkeypatch
+):
+    monkeypatch.setattr(native_library, "multiplies_in_tiles", lambda: tiles)
     ours = model("mean", max_position_embeddings=1024)
     used = []
     for training, length in ((True, 512), (True, 513), (False, 512)):
-        ours.train(training)(torch.ones(1, length, dtype=torch.long))
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            ours.train(training)(torch.ones(1, length, dtype=torch.long))
         used.append(ours.bert.config._attn_implementation)
-    assert used == [NAME, "sdpa", "sdpa"]
+    assert used == ([NAME] * 3 if tiles and half else [NAME, "sdpa", "sdpa"])
+
+
+def test_an_attention_that_was_asked_for_stays():
+    ours = model("mean", max_position_embeddings=1024)
     ours.set_attn_implementation("eager")
     chosen = BertForSequenceClassification(ours.config)
     chosen(torch.ones(1, 600, dtype=torch.long))
@@ -116,21 +127,21 @@ def attended(attention, dtype, mask, autocast=False):
         (torch.bfloat16, True, tolerances.BFLOAT16),
     ],
 )
-def test_short_attention_is_the_eager_one(dtype, autocast, tolerance, padded):
+def test_attention_is_the_eager_one(dtype, autocast, tolerance, padded):
     mask = torch.zeros(2, 1, 37, 37)
     mask[1, :, :, 20:] = torch.finfo(mask.dtype).min
     mask = mask if padded else None
     wanted = attended(eager_attention_forward, torch.float64, mask)
-    for ours, theirs in zip(attended(short_attention, dtype, mask, autocast), wanted, strict=True):
+    for ours, theirs in zip(attended(attend, dtype, mask, autocast), wanted, strict=True):
         assert ours.dtype == dtype
         assert_close(ours.double(), theirs, tolerance)
 
 
 def test_weights_are_dropped_only_while_a_layer_trains():
     layer, (query, key, value) = nn.Module(), torch.randn(3, 2, 3, 37, 8)
-    whole, _ = short_attention(layer.eval(), query, key, value, None, dropout=0.25)
-    dropped, _ = short_attention(layer.train(), query, key, value, None, dropout=0.25)
-    assert_close(whole, short_attention(layer, query, key, value, None)[0], 0.0)
+    whole, _ = attend(layer.eval(), query, key, value, None, dropout=0.25)
+    dropped, _ = attend(layer.train(), query, key, value, None, dropout=0.25)
+    assert_close(whole, attend(layer, query, key, value, None)[0], 0.0)
     assert not torch.equal(whole, dropped)
 
 
@@ -143,7 +154,7 @@ class Asked(nn.Module):
 
     def attend(self, module, query, key, value, attention_mask, **given):
         self.masks.append(attention_mask)
-        return short_attention(module, query, key, value, attention_mask, **given)
+        return attend(module, query, key, value, attention_mask, **given)
 
 
 @pytest.mark.parametrize("shape", [None, (2, 6), (2, 1, 6, 6)])

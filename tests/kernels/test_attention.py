@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from longdoc.kernels import attention
-from longdoc.kernels.attention import choose, compiled, matrix, reference
+from longdoc.kernels import attention, native_library
+from longdoc.kernels.attention import compiled, matrix, reference
 from tests import tolerances
 from tests.assertions import assert_close
 from tests.kernels.against_torch import assert_same, drawn, gradients, needs_native
@@ -71,8 +71,9 @@ def test_borders_of_blocks_and_any_strides_change_nothing(length):
 
 
 @needs_native
-def test_the_number_of_threads_changes_no_bit_and_a_document_is_as_alone():
-    parts = heads(3, 2, 45, 16)
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_the_number_of_threads_changes_no_bit_and_a_document_is_as_alone(kind):
+    parts = heads(3, 2, 45, 16, kind)
     threads = torch.get_num_threads()
     try:
         found = []
@@ -102,8 +103,9 @@ def test_a_document_of_padding_alone_gives_no_nan(variant, kind, lowest):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_what_is_no_number_stays_none(variant, number):
-    query, key, value = heads(1, 1, 20, 8)
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_what_is_no_number_stays_none(variant, kind, number):
+    query, key, value = heads(1, 1, 20, 8, kind)
     query = query.clone()
     query[0, 0, 3, 2] = number
     found = variant.attention(query, key, value, SCALE)
@@ -158,17 +160,55 @@ def test_what_the_kernel_does_not_serve_goes_another_way():
 
 
 @needs_native
-@pytest.mark.parametrize("tiles", [True, False])
-def test_the_kernel_runs_where_it_is_faster(tiles, monkeypatch):
-    monkeypatch.setattr(choose, "_multiplies_in_tiles", lambda: tiles)
+def test_the_kernel_runs_where_it_can(monkeypatch):
     ran = []
     for variant in (compiled, matrix):
         name = variant.__name__.split(".")[-1]
         monkeypatch.setattr(variant, "attention", lambda *_, name=name: ran.append(name))
-    for kind in (torch.float32, torch.bfloat16):
-        for rate in (0.0, 0.1):
-            attention(*heads(1, 2, 5, 4, kind), SCALE, None, rate)
-    assert ran == ["compiled", "compiled", "matrix" if tiles else "compiled", "compiled"]
+    for kind in (torch.float32, torch.bfloat16, torch.float64):
+        attention(*heads(1, 2, 5, 4, kind), SCALE)
+    assert ran == ["compiled", "compiled", "matrix"]
+
+
+@needs_native
+@pytest.mark.parametrize("mask", ["nothing", "padding", "anything", "causal"])
+@pytest.mark.parametrize("length", [1, 2, 15, 31, 32, 33, 64, 127, 128, 130, 257])
+@pytest.mark.parametrize("d", [1, 8, 31, 32, 33, 64, 96])
+def test_bfloat16_is_the_formula_around_every_border_of_a_tile(d, length, mask):
+    parts = heads(2, 2, length, d, torch.bfloat16)
+    added = masks(2, length)[mask]
+    wanted = gradients(
+        lambda *p: reference.attention(*p, SCALE, None if added is None else added.double()),
+        *(part.double() for part in parts),
+    )
+    found = gradients(lambda *p: compiled.attention(*p, SCALE, added), *parts)
+    for one, other in zip(found, wanted, strict=True):
+        # Of the largest: gradients of scores are differences, and rounded for the next product.
+        assert one.dtype == torch.bfloat16
+        size = other.abs().max().clamp(min=1)
+        assert_close(one.double() / size, other / size, tolerances.BFLOAT16)
+
+
+@needs_native
+def test_bfloat16_drops_the_weights_that_float32_drops():
+    parts = heads(2, 3, 70, 16, torch.bfloat16)
+
+    def run(*given):
+        torch.manual_seed(3)
+        return compiled.attention(*given, SCALE, None, 0.25)
+
+    wanted = gradients(run, *(part.float() for part in parts))
+    assert_same(gradients(run, *parts), wanted, 2 * tolerances.BFLOAT16)
+
+
+@needs_native
+def test_every_level_of_this_processor_gives_the_same_in_bfloat16(monkeypatch):
+    parts = heads(2, 2, 70, 33, torch.bfloat16)
+    wanted = gradients(lambda *p: compiled.attention(*p, SCALE), *parts)
+    for level in range(native_library.level() + 1):
+        monkeypatch.setattr(native_library, "level", lambda level=level: level)
+        found = gradients(lambda *p: compiled.attention(*p, SCALE), *parts)
+        assert_same(found, wanted, 2 * tolerances.BFLOAT16)
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,10 @@ static std::vector<float> drawn(int64_t count) {
 
 static int failures = 0;
 
-static void close(const char *what, const std::vector<float> &found, const std::vector<double> &wanted) {
+template <class Wanted>
+static void close(const char *what, const std::vector<float> &found, const std::vector<Wanted> &wanted, double within = 1e-4) {
   for (size_t i = 0; i < found.size(); i++)
-    if (!(std::fabs(found[i] - wanted[i]) <= 1e-4 * (1 + std::fabs(wanted[i])))) {
+    if (!(std::fabs(found[i] - wanted[i]) <= within * (1 + std::fabs(wanted[i])))) {
       std::printf("%s: element %zu is %g, not %g\n", what, i, found[i], wanted[i]);
       failures++;
       return;
@@ -226,6 +227,98 @@ static void check_attention(int level, int threads, int64_t documents, int64_t h
   }
 }
 
+// Numbers that bfloat16 has, and the same as bfloat16.
+static std::vector<float> coarse(std::vector<float> values) {
+  for (auto &value : values) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    bits &= 0xffff0000u;
+    std::memcpy(&value, &bits, 4);
+  }
+  return values;
+}
+
+static std::vector<uint16_t> halves(const std::vector<float> &values) {
+  std::vector<uint16_t> found(values.size());
+  for (size_t i = 0; i < values.size(); i++) std::memcpy(&found[i], (const char *)&values[i] + 2, 2);
+  return found;
+}
+
+static std::vector<float> floats(const std::vector<uint16_t> &values) {
+  std::vector<float> found(values.size(), 0.0f);
+  for (size_t i = 0; i < values.size(); i++) std::memcpy((char *)&found[i] + 2, &values[i], 2);
+  return found;
+}
+
+// bfloat16, in tiles where the processor has them, against float32.
+static void check_half_attention(int level, int threads, int64_t documents, int64_t heads, int64_t tokens, int64_t width) {
+  const int64_t count = documents * tokens * heads * width;
+  const auto q = coarse(drawn(count)), k = coarse(drawn(count)), v = coarse(drawn(count)), dout = coarse(drawn(count));
+  const auto mask = drawn(documents * tokens);
+  std::vector<float> out(count), kept(documents * heads * tokens * 2), dq(count), dk(count), dv(count);
+  AttentionArguments s{};
+  s.documents = documents, s.heads = heads, s.tokens = tokens, s.width = width, s.scale = 0.3, s.mask_b = tokens;
+  s.rate = 0.25, s.seed = 123456789012345, s.mask = mask.data(), s.kept = kept.data();
+  s.q = q.data(), s.k = k.data(), s.v = v.data(), s.dout = dout.data();
+  s.out = out.data(), s.dq = dq.data(), s.dk = dk.data(), s.dv = dv.data();
+  if (!longdoc_attention_forward(&s, level, threads) || !longdoc_attention_backward(&s, level, threads)) failures++;
+  const auto hq = halves(q), hk = halves(k), hv = halves(v), hdout = halves(dout);
+  std::vector<uint16_t> hout(count), hdq(count), hdk(count), hdv(count);
+  s.half = 1, s.q = hq.data(), s.k = hk.data(), s.v = hv.data(), s.dout = hdout.data();
+  s.out = hout.data(), s.dq = hdq.data(), s.dk = hdk.data(), s.dv = hdv.data();
+  if (!longdoc_attention_forward(&s, level, threads) || !longdoc_attention_backward(&s, level, threads)) failures++;
+  close("attention in bfloat16", floats(hout), out, 0.02);
+  close("gradient of queries in bfloat16", floats(hdq), dq, 0.03);
+  close("gradient of keys in bfloat16", floats(hdk), dk, 0.03);
+  close("gradient of values in bfloat16", floats(hdv), dv, 0.03);
+}
+
+static void check_gelu(int level, int threads, int64_t count) {
+  const auto x = drawn(count), dout = drawn(count);
+  std::vector<float> out(count), dx(count);
+  GeluArguments s{};
+  s.count = count, s.x = x.data(), s.out = out.data();
+  GeluArguments back = s;
+  back.dout = dout.data(), back.out = dx.data();
+  if (!longdoc_gelu(&s, level, threads) || !longdoc_gelu(&back, level, threads)) failures++;
+  std::vector<double> wanted(count), slopes(count);
+  for (int64_t i = 0; i < count; i++) {
+    const double share = std::erfc(-x[i] / std::sqrt(2.0)) / 2;
+    wanted[i] = x[i] * share;
+    slopes[i] = dout[i] * (share + x[i] * std::exp(-0.5 * x[i] * x[i]) / std::sqrt(2 * 3.14159265358979));
+  }
+  close("GELU", out, wanted);
+  close("gradient of GELU", dx, slopes);
+}
+
+static void check_add_norm(int level, int threads, int64_t tokens, int64_t d) {
+  const auto x = drawn(tokens * d), residual = drawn(tokens * d), weight = drawn(d), bias = drawn(d), dout = drawn(tokens * d);
+  const int64_t tiles = (tokens + TILE - 1) / TILE;
+  std::vector<float> sum(tokens * d), kept(2 * tokens), out(tokens * d), dx(tokens * d), dresidual(tokens * d);
+  std::vector<float> dweight(tiles * d), dbias(tiles * d);
+  AddNormArguments s{};
+  s.tokens = tokens, s.d = d, s.eps = 0.1, s.x = x.data(), s.residual = residual.data(), s.weight = weight.data();
+  s.bias = bias.data(), s.sum = sum.data(), s.kept = kept.data(), s.out = out.data(), s.dout = dout.data();
+  s.dx = dx.data(), s.dresidual = dresidual.data(), s.dweight = dweight.data(), s.dbias = dbias.data();
+  if (!longdoc_add_norm_forward(&s, level, threads) || !longdoc_add_norm_backward(&s, level, threads)) failures++;
+  std::vector<double> wanted(tokens * d), slopes(tokens * d);
+  for (int64_t t = 0; t < tokens; t++) {
+    double mean = 0, square = 0, one = 0, two = 0;
+    for (int64_t i = t * d; i < (t + 1) * d; i++) mean += ((double)x[i] + residual[i]) / d;
+    for (int64_t i = t * d; i < (t + 1) * d; i++) square += std::pow((double)x[i] + residual[i] - mean, 2) / d;
+    const double scale = 1 / std::sqrt(square + 0.1);
+    auto unit = [&](int64_t i) { return ((double)x[t * d + i] + residual[t * d + i] - mean) * scale; };
+    for (int64_t i = 0; i < d; i++) {
+      wanted[t * d + i] = unit(i) * weight[i] + bias[i];
+      one += (double)dout[t * d + i] * weight[i] / d, two += (double)dout[t * d + i] * weight[i] * unit(i) / d;
+    }
+    for (int64_t i = 0; i < d; i++) slopes[t * d + i] = ((double)dout[t * d + i] * weight[i] - one - unit(i) * two) * scale;
+  }
+  close("normalised sum", out, wanted);
+  close("gradient of a normalised sum", dresidual, slopes);
+  close("and of what is added", dx, slopes);
+}
+
 int main() {
   int checks = 0;
   for (int level = 0; level <= longdoc_best_level(); level++) {
@@ -247,7 +340,10 @@ int main() {
       for (int64_t tokens : {1, 2, 31, 32, 65})
         for (int64_t width : {1, 8, 17, 32}) {
           check_attention(level, threads, 2, 3, tokens, width);
-          checks++;
+          check_half_attention(level, threads, 2, 3, tokens, 2 * width + 1);
+          check_add_norm(level, threads, 2 * tokens, 3 * width);
+          check_gelu(level, threads, tokens * width);
+          checks += 4;
         }
     }
   }

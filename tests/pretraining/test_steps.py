@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from longdoc.backbones import build, short_attention
+from longdoc.backbones import bert_attention, build
 from longdoc.backbones.settings import BackboneSettings
 from longdoc.pretraining import batches, models, ngram, objective
 from longdoc.pretraining.batches import IGNORED, Marks, Pieces
@@ -191,7 +191,7 @@ def test_a_language_model_gives_transformers_own_loss(tokenizer):
     assert float(model(**step).loss) == pytest.approx(float(plain(**step).loss), rel=1e-5)
 
 
-def test_bert_trains_on_the_short_attention_to_transformers_own_gradients(tokenizer):
+def test_bert_trains_on_our_attention_to_transformers_own_gradients(tokenizer):
     settings = BackboneSettings(name="bert-mini", pretrained=False, attention_dropout=0.0)
     model = models.make(build.resolve(settings), settings, tokenizer, 0).train()
     config = copy.deepcopy(model.config)
@@ -207,7 +207,7 @@ def test_bert_trains_on_the_short_attention_to_transformers_own_gradients(tokeni
     labels[:, ::7] = ids[:, ::7]
     for each in (model, plain):
         each(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
-    assert model.config._attn_implementation == short_attention.NAME
+    assert model.config._attn_implementation == bert_attention.NAME
     for (name, part), other in zip(model.named_parameters(), plain.parameters(), strict=True):
         assert_close(part.grad, other.grad, tolerances.MODEL_FLOAT32, name)
 

@@ -1,14 +1,5 @@
-"""Which attention runs, and why: the compiled one where it can and is faster, else tensors.
+"""Which attention runs, and why: the compiled one where it can, else tensors."""
 
-A processor that multiplies bfloat16 in tiles (AMX) makes the products of a kept matrix in a
-fraction of the time of the kernel's, which are in float32; there the kernel is faster only where
-weights are dropped (docs/experiment-log.md; tried on no other processor).
-"""
-
-import functools
-from pathlib import Path
-
-import torch
 from torch import Tensor
 
 from longdoc.kernels.attention import compiled, matrix
@@ -57,19 +48,9 @@ def attention(
     if mask is not None and not _fits(mask, wide):
         message = f"mask must broadcast to {wide}; got {tuple(mask.shape)}"
         raise ValueError(message)
-    slower = query.dtype == torch.bfloat16 and not rate and _multiplies_in_tiles()
-    variant = compiled if compiled.serves(query, key, value, mask) and not slower else matrix
+    variant = compiled if compiled.serves(query, key, value, mask) else matrix
     return variant.attention(query, key, value, scale, mask, rate)
 
 
 def _fits(mask: Tensor, wide: tuple[int, ...]) -> bool:
     return mask.dim() == 4 and all(a in (1, b) for a, b in zip(mask.shape, wide, strict=True))
-
-
-@functools.cache
-def _multiplies_in_tiles() -> bool:
-    """Say whether the processor has AMX for bfloat16 (Linux; elsewhere no is assumed)."""
-    try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False

@@ -15,6 +15,7 @@
 #include <cstring>
 #include <new>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #ifdef __unix__
@@ -89,6 +90,25 @@ struct DropoutArguments {
   void *out;
 };
 
+// `out` is the gradient of `x` where `dout` is given.
+struct GeluArguments {
+  int64_t count, half, tanh;
+  const void *x, *dout;
+  void *out;
+};
+
+// `kept` has the mean and the factor of each token; `half` says what `x` and `dx` are.
+struct AddNormArguments {
+  int64_t tokens, d, half, seed;
+  double eps, rate;
+  const void *x;
+  const float *residual, *weight, *bias;
+  float *sum, *kept, *out;
+  const float *dout;
+  void *dx;
+  float *dresidual, *dweight, *dbias;
+};
+
 struct MergeArguments {
   int64_t rows, columns, rank, half, transposed;
   double scaling;
@@ -146,8 +166,16 @@ struct Memory {
 #define X86 1
 #ifdef __clang__
 #define KNOWS_BFLOAT16 (__clang_major__ >= 9)
+#define KNOWS_TILES (__clang_major__ >= 12)
 #else
 #define KNOWS_BFLOAT16 (__GNUC__ >= 10)
+#define KNOWS_TILES (__GNUC__ >= 11)
+#endif
+// Only Linux is known to let a program ask for tiles.
+#if defined(__linux__) && KNOWS_TILES
+#define TILES 1
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 #endif
 
@@ -161,15 +189,26 @@ struct Memory {
 #ifdef X86
 #if KNOWS_BFLOAT16
 #ifdef __clang__
+#ifdef TILES
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,avx512bf16,amx-tile,amx-bf16"))), apply_to = function)
+#else
 #pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,avx512bf16"))), apply_to = function)
+#endif
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,avx512bf16,prefer-vector-width=512")
+#ifdef TILES
+#pragma GCC target("amx-tile,amx-bf16")
+#endif
 #endif
 namespace avx512_bf16 {
 #define WIDTH 16
 #define HAS_BFLOAT16 1
+#ifdef TILES
+#define HAS_TILES 1
+#endif
 #include "operations.inc"
+#undef HAS_TILES
 #undef HAS_BFLOAT16
 #undef WIDTH
 }  // namespace avx512_bf16
@@ -239,6 +278,21 @@ EXPORT int longdoc_best_level() {
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return AVX2;
 #endif
   return BASELINE;
+}
+
+// Whether the processor multiplies bfloat16 in tiles (AMX), and the system lets this process do so.
+EXPORT int longdoc_tiles() {
+#ifdef TILES
+  unsigned a = 7, b = 0, c = 0, d = 0;
+  __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+  const unsigned wanted = 1u << 22 | 1u << 24;  // AMX-BF16 and AMX-TILE
+  const long request = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM of asm/prctl.h, and what is asked for
+  static const bool granted = longdoc_best_level() == AVX512_BF16 && (d & wanted) == wanted &&
+                              syscall(SYS_arch_prctl, request, tile_data) == 0;
+  return granted;
+#else
+  return 0;
+#endif
 }
 
 #ifdef X86
@@ -312,7 +366,7 @@ static bool run(const Arguments &s, void (*task)(const Arguments &, int64_t), in
 
 // So that Python can tell a library that was built from other sources.
 EXPORT int64_t longdoc_size(int which) {
-  const int64_t sizes[] = {SPAN, TILE, MOST_STATES, sizeof(ScanArguments), sizeof(ConvArguments), sizeof(NormArguments), sizeof(DropoutArguments), sizeof(MergeArguments), sizeof(AddArguments), sizeof(LowRankArguments), sizeof(AttentionArguments)};
+  const int64_t sizes[] = {SPAN, TILE, MOST_STATES, sizeof(ScanArguments), sizeof(ConvArguments), sizeof(NormArguments), sizeof(DropoutArguments), sizeof(MergeArguments), sizeof(AddArguments), sizeof(LowRankArguments), sizeof(AttentionArguments), sizeof(GeluArguments), sizeof(AddNormArguments)};
   return sizes[which];
 }
 
@@ -367,6 +421,24 @@ EXPORT int longdoc_dropout(const DropoutArguments *s, int level, int threads) {
   return run(*s, task, (s->count + PIECE - 1) / PIECE, threads);
 }
 
+EXPORT int longdoc_gelu(const GeluArguments *s, int level, int threads) {
+  void (*task)(const GeluArguments &, int64_t) =
+      s->half ? CHOOSE(level, gelu_task<Half>) : CHOOSE(level, gelu_task<float>);
+  return run(*s, task, (s->count + PIECE - 1) / PIECE, threads);
+}
+
+EXPORT int longdoc_add_norm_forward(const AddNormArguments *s, int level, int threads) {
+  void (*task)(const AddNormArguments &, int64_t) =
+      s->half ? CHOOSE(level, add_norm_forward_task<Half>) : CHOOSE(level, add_norm_forward_task<float>);
+  return run(*s, task, (s->tokens + TILE - 1) / TILE, threads);
+}
+
+EXPORT int longdoc_add_norm_backward(const AddNormArguments *s, int level, int threads) {
+  void (*task)(const AddNormArguments &, int64_t) =
+      s->half ? CHOOSE(level, add_norm_backward_task<Half>) : CHOOSE(level, add_norm_backward_task<float>);
+  return run(*s, task, (s->tokens + TILE - 1) / TILE, threads);
+}
+
 EXPORT int longdoc_merge(const MergeArguments *s, int level, int threads) {
   void (*task)(const MergeArguments &, int64_t) =
       s->half ? CHOOSE(level, merge_task<Half>) : CHOOSE(level, merge_task<float>);
@@ -384,8 +456,9 @@ EXPORT int longdoc_add(const AddArguments *s, int level, int threads) {
 }
 
 static int attention(const AttentionArguments &s, int level, int threads, bool forward) {
+  const bool tiles = s.half && level == AVX512_BF16 && longdoc_tiles();
   void (*task)(const AttentionArguments &, int64_t) =
-      s.half ? CHOOSE(level, attention_task<Half>(forward)) : CHOOSE(level, attention_task<float>(forward));
+      s.half ? CHOOSE(level, attention_task<Half>(forward, tiles)) : CHOOSE(level, attention_task<float>(forward, false));
   return run(s, task, s.documents * s.heads, threads);
 }
 

@@ -1,4 +1,4 @@
-"""The attention that BERT trains with on a CPU, under a name that transformers knows it by.
+"""The attention of a BERT on a CPU, under a name that transformers knows it by.
 
 Letters: ``b`` documents in the batch, ``h`` heads, ``l`` tokens, ``d`` width of a head.
 """
@@ -14,29 +14,36 @@ from transformers.masking_utils import (
     eager_mask,
 )
 
-from longdoc.kernels import attention
+from longdoc.kernels import attention, native_library
 
-NAME = "longdoc_short"
+NAME = "longdoc"
 """What transformers' models know it by."""
 
 SHORT = 512
-"""Tokens up to which it is the fastest, where a CPU trains: at 1,024 torch's fused attention is as
-fast in bfloat16 (docs/experiment-log.md)."""
+"""Tokens up to which it is the fastest where a CPU trains and has no tiles: at 1,024 torch's fused
+attention is as fast. In tiles (AMX) ours is, whatever the length (docs/experiment-log.md)."""
 
 
-def choose(config: PreTrainedConfig, input_ids: Tensor, *, training: bool) -> None:
+def choose(
+    config: PreTrainedConfig, input_ids: Tensor, weights: torch.dtype, *, training: bool
+) -> None:
     """Let a model of transformers attend in the way that is fastest for what comes next.
 
     Args:
         config: The backbone's.
         input_ids: Token numbers, shape ``(b, l)``.
+        weights: Type of the backbone's weights; under autocast products are of its type.
         training: Whether there will be a gradient.
     """
-    short = input_ids.shape[1] <= SHORT and input_ids.device.type == "cpu"
-    config._attn_implementation = NAME if short and training else "sdpa"
+    kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weights
+    tiled = kind == torch.bfloat16 and native_library.multiplies_in_tiles()
+    fastest = training and input_ids.shape[1] <= SHORT
+    # A compiled graph would have the matrix instead.
+    fastest = fastest or (tiled and not torch.compiler.is_compiling())
+    config._attn_implementation = NAME if fastest and input_ids.device.type == "cpu" else "sdpa"
 
 
-def short_attention(
+def attend(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -89,5 +96,5 @@ def mask_of_keys(
     ]
 
 
-AttentionInterface.register(NAME, short_attention)
+AttentionInterface.register(NAME, attend)
 AttentionMaskInterface.register(NAME, mask_of_keys)

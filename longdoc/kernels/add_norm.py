@@ -1,0 +1,110 @@
+"""What a layer makes, dropped in part and added to its input, then each token normalised.
+
+So every half of a BERT layer ends. One pass over memory each way takes the place of three. Letters:
+``d`` channels.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from longdoc.kernels import memory, native_library
+from longdoc.kernels.dropout import drop
+from longdoc.kernels.native_library import TILE, AddNormArguments
+
+
+def add_norm(
+    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, eps: float, rate: float = 0.0
+) -> Tensor:
+    """Give ``layer_norm(dropout(x) + residual)``.
+
+    Args:
+        x: What the layer made, shape ``(..., d)``. Our kernel takes float32 and bfloat16 on a CPU,
+            where the others are float32; torch's functions the rest.
+        residual: What is added, of the shape of ``x``.
+        weight: Of the normalisation, shape ``(d,)``.
+        bias: Of the normalisation, shape ``(d,)``.
+        eps: Added to the variance.
+        rate: Share of the elements of ``x`` that are set to zero, in 0..1; torch's random numbers
+            say which.
+
+    Returns:
+        The shape of ``x``, in float32 where our kernel runs.
+    """
+    if not _serves(x, residual, weight, bias) or rate == 1.0:
+        dropped = drop(x, rate) if rate else x
+        return F.layer_norm(dropped + residual, weight.shape, weight, bias, eps)
+    seed = int(torch.randint(2**62, ())) if rate else 0
+    found: Tensor = _AddNorm.apply(x, residual, weight, bias, (eps, rate, seed))  # type: ignore[no-untyped-call]
+    return found
+
+
+def _serves(x: Tensor, *others: Tensor) -> bool:
+    residual, weight, bias = others
+    return (
+        x.dtype in (torch.float32, torch.bfloat16)
+        and all(part.dtype == torch.float32 for part in others)
+        and all(part.device.type == "cpu" for part in (x, *others))
+        and x.shape == residual.shape
+        and weight.shape == bias.shape == x.shape[-1:]
+        and native_library.available()
+        and not torch.compiler.is_compiling()
+    )
+
+
+class _AddNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        residual: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        settings: tuple[float, float, int],
+    ) -> Tensor:
+        x, residual, weight, bias = (part.contiguous() for part in (x, residual, weight, bias))
+        arguments = _arguments(x, settings)
+        total, out = (memory.empty(x.shape, torch.float32, x.device) for _ in range(2))
+        kept = residual.new_empty(arguments.tokens, 2)
+        tensors = {
+            "x": x, "residual": residual, "weight": weight, "bias": bias,
+            "sum": total, "kept": kept, "out": out,
+        }  # fmt: skip
+        native_library.fill(arguments, tensors)
+        native_library.call("longdoc_add_norm_forward", arguments)
+        ctx.save_for_backward(total, kept, weight)
+        ctx.settings, ctx.kind = settings, x.dtype
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        total, kept, weight = ctx.saved_tensors
+        dout = dout.contiguous()
+        dx = memory.empty(total.shape, ctx.kind, total.device)
+        dresidual = memory.empty(total.shape, torch.float32, total.device)
+        arguments = _arguments(dx, ctx.settings)
+        parts = None
+        if any(ctx.needs_input_grad[2:4]):
+            parts = total.new_empty(2, -(-arguments.tokens // TILE), arguments.d)
+        tensors = {
+            "sum": total, "kept": kept, "weight": weight, "dout": dout, "dx": dx,
+            "dresidual": dresidual,
+            "dweight": None if parts is None else parts[0],
+            "dbias": None if parts is None else parts[1],
+        }  # fmt: skip
+        native_library.fill(arguments, tensors)
+        native_library.call("longdoc_add_norm_backward", arguments)
+        dweight, dbias = (None, None) if parts is None else parts.sum(1)
+        return dx, dresidual, dweight, dbias, None
+
+
+def _arguments(x: Tensor, settings: tuple[float, float, int]) -> AddNormArguments:
+    eps, rate, seed = settings
+    d = x.shape[-1]
+    return AddNormArguments(
+        tokens=x.numel() // d, d=d, half=x.dtype == torch.bfloat16, seed=seed, eps=eps, rate=rate
+    )
