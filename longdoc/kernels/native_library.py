@@ -90,7 +90,7 @@ class AttentionArguments(ctypes.Structure):
     """What attention is called with."""
 
     _fields_ = (
-        *_fields("documents heads tokens width half seed mask_b mask_t", ""),
+        *_fields("documents heads tokens width half seed mask_b mask_t window", ""),
         *((name, ctypes.c_double) for name in ("scale", "rate")),
         *_fields("", "q k v mask out kept dout dq dk dv"),
     )

@@ -251,14 +251,14 @@ static std::vector<float> floats(const std::vector<uint16_t> &values) {
 }
 
 // bfloat16, in tiles where the processor has them, against float32.
-static void check_half_attention(int level, int threads, int64_t documents, int64_t heads, int64_t tokens, int64_t width) {
+static void check_half_attention(int level, int threads, int64_t documents, int64_t heads, int64_t tokens, int64_t width, int64_t window) {
   const int64_t count = documents * tokens * heads * width;
   const auto q = coarse(drawn(count)), k = coarse(drawn(count)), v = coarse(drawn(count)), dout = coarse(drawn(count));
   const auto mask = drawn(documents * tokens);
   std::vector<float> out(count), kept(documents * heads * tokens * 2), dq(count), dk(count), dv(count);
   AttentionArguments s{};
   s.documents = documents, s.heads = heads, s.tokens = tokens, s.width = width, s.scale = 0.3, s.mask_b = tokens;
-  s.rate = 0.25, s.seed = 123456789012345, s.mask = mask.data(), s.kept = kept.data();
+  s.rate = 0.25, s.seed = 123456789012345, s.window = window, s.mask = mask.data(), s.kept = kept.data();
   s.q = q.data(), s.k = k.data(), s.v = v.data(), s.dout = dout.data();
   s.out = out.data(), s.dq = dq.data(), s.dk = dk.data(), s.dv = dv.data();
   if (!longdoc_attention_forward(&s, level, threads) || !longdoc_attention_backward(&s, level, threads)) failures++;
@@ -340,10 +340,11 @@ int main() {
       for (int64_t tokens : {1, 2, 31, 32, 65})
         for (int64_t width : {1, 8, 17, 32}) {
           check_attention(level, threads, 2, 3, tokens, width);
-          check_half_attention(level, threads, 2, 3, tokens, 2 * width + 1);
+          check_half_attention(level, threads, 2, 3, tokens, 2 * width + 1, 0);
+          check_half_attention(level, threads, 2, 3, tokens, width, tokens / 2 + 1);
           check_add_norm(level, threads, 2 * tokens, 3 * width);
           check_gelu(level, threads, tokens * width);
-          checks += 4;
+          checks += 5;
         }
     }
   }

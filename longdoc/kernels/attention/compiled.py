@@ -41,10 +41,12 @@ def attention(
     scale: float,
     mask: Tensor | None = None,
     rate: float = 0.0,
+    window: int = 0,
 ) -> Tensor:
     """Attend in one pass.
 
-    Args and result are those of :func:`longdoc.kernels.attention`; it must serve the inputs.
+    Args and result are those of :func:`longdoc.kernels.attention`; it must serve the inputs. With
+    a window a token attends to as many of the last tokens, itself among them; with 0 to all.
     """
     seed = int(torch.randint(2**62, (), device="cpu")) if rate else 0
     if mask is not None:
@@ -54,7 +56,7 @@ def attention(
         mask = mask if mask.stride(3) == 1 else mask.contiguous()
         mask = mask.expand(b, 1, length, length)
     parts = (part.transpose(1, 2) for part in (query, key, value))
-    found: Tensor = _Attention.apply(*parts, mask, scale, rate, seed)  # type: ignore[no-untyped-call]
+    found: Tensor = _Attention.apply(*parts, mask, scale, rate, seed, window)  # type: ignore[no-untyped-call]
     return found.transpose(1, 2)
 
 
@@ -84,16 +86,16 @@ class _Attention(torch.autograd.Function):
         native_library.fill(arguments, {"dout": dout, "kept": kept})
         native_library.fill(arguments, dict(zip(("dq", "dk", "dv"), made, strict=True)))
         native_library.call("longdoc_attention_backward", arguments)
-        return (*made, None, None, None, None)
+        return (*made, *[None] * 5)
 
 
 def _arguments(
-    parts: Sequence[Tensor], mask: Tensor | None, scale: float, rate: float, seed: int
+    parts: Sequence[Tensor], mask: Tensor | None, scale: float, rate: float, seed: int, window: int
 ) -> AttentionArguments:
     b, length, heads, width = parts[0].shape
     arguments = AttentionArguments(
         documents=b, heads=heads, tokens=length, width=width, scale=scale, rate=rate, seed=seed,
-        half=parts[0].dtype == torch.bfloat16,
+        half=parts[0].dtype == torch.bfloat16, window=window,
     )  # fmt: skip
     native_library.fill(arguments, dict(zip("qkv", parts, strict=True)))
     if mask is not None:

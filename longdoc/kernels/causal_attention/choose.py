@@ -1,8 +1,8 @@
-"""Which causal attention runs: the blocked one, wherever torch does."""
+"""Which causal attention runs: the compiled one where it can, else the blocked one."""
 
 from torch import Tensor
 
-from longdoc.kernels.causal_attention import blocked
+from longdoc.kernels.causal_attention import blocked, compiled
 from longdoc.kernels.documents import check_starts
 
 
@@ -51,4 +51,5 @@ def causal_attention(
         raise ValueError(message)
     if starts is not None:
         check_starts(starts, query.shape[0], query.shape[2])
-    return blocked.causal_attention(query, key, value, scale, window, starts)
+    variant = compiled if compiled.serves(query, key, value) else blocked
+    return variant.causal_attention(query, key, value, scale, window, starts)

@@ -20,7 +20,7 @@ def causal_attention(
     window: int | None = None,
     starts: Tensor | None = None,
 ) -> Tensor:
-    """Attend with a matrix of ``(l, l)``; the measure of the blocked variant.
+    """Attend with a matrix of ``(l, l)``; the measure of the others.
 
     Args and result are those of :func:`longdoc.kernels.causal_attention`.
     """

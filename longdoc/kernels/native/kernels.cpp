@@ -123,9 +123,10 @@ struct LowRankArguments {
 };
 
 // Queries, keys, values, their gradients and the output are (documents, tokens, heads, width); the mask, added
-// to scores, has strides of its own and is the same for all heads; `kept` has two numbers a row of the weights.
+// to scores, has strides of its own and is the same for all heads; `kept` has two numbers a row of the weights. With a
+// window a token sees as many of the last tokens, itself among them; without, all.
 struct AttentionArguments {
-  int64_t documents, heads, tokens, width, half, seed, mask_b, mask_t;
+  int64_t documents, heads, tokens, width, half, seed, mask_b, mask_t, window;
   double scale, rate;
   const void *q, *k, *v;
   const float *mask;
