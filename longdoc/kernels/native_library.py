@@ -207,7 +207,7 @@ def reason() -> str:
     return (
         f"blocked tensor operations, because {against}"
         if against
-        else (f"compiled kernels, {LEVELS[level()]}")
+        else (f"compiled kernels, {LEVELS[level()]}{' and AMX' if multiplies_in_tiles() else ''}")
     )
 
 

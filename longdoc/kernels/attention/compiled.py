@@ -1,8 +1,9 @@
 """Attention through the compiled kernel: the matrix of its weights is nowhere in memory.
 
-Both ways a few of its rows at a time are made in the cache, in float32 whatever the inputs' type;
-for the way back only a row's largest score and sum are kept. Dropout follows from a seed and is
-made again. Letters as in ``reference.py``.
+Both ways a few of its rows at a time are made in the cache, in float32; on a processor with AMX
+bfloat16 inputs are multiplied in tiles, and weights and their gradients are rounded to bfloat16 for
+the next product. For the way back only a row's largest score and sum are kept. Dropout follows from
+a seed and is made again. Letters as in ``reference.py``.
 """
 
 from collections.abc import Sequence
