@@ -84,7 +84,7 @@ results-long-tail: $(VENV)/.test
 	mkdir -p build
 	(cat docs/results/long-tail.head.md; \
 	 $(BIN)/longdoc sweep docs/results/sweeps/long-tail-rate.yaml --markdown || exit 1; \
-	 for plan in frozen imports echr reuters folds; do \
+	 for plan in frozen imports echr reuters folds whole-folds; do \
 	   $(BIN)/longdoc compare docs/results/long-tail-$$plan.yaml --markdown || exit 1; done) \
 	 > build/long-tail.md && mv build/long-tail.md docs/results/long-tail.md
 
