@@ -170,6 +170,17 @@ def _models(
                 yield whole(case, rates, rounds)
 
 
+def left_out(part: Part) -> str:
+    """Say what cannot be measured, for it is not installed; empty where nothing is missing."""
+    missing = [system for _, system in RIVALS if not can_run(system)]
+    if part not in ("all", "comparisons") or not missing:
+        return ""
+    return (
+        f"{' and '.join(missing)} is not installed, so its rows are left out: "
+        'pip install "longdoc[bench]"'
+    )
+
+
 def _comparisons(lengths: Sequence[int], rounds: int, progress: Progress) -> Iterator[Measured]:
     for tokens in lengths:
         for half in (False, True):

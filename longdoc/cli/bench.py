@@ -40,6 +40,9 @@ def bench(
     markdown
         Print Markdown instead of columns.
     """
+    missing = suite.left_out(part)
+    if missing:
+        print(missing, file=sys.stderr)
     found = []
     for measured in suite.run(part, quick, rounds, lambda text: print(text, file=sys.stderr)):
         found.append(measured)
@@ -52,5 +55,7 @@ def bench(
     if markdown:
         options = f" --part {part}" * (part != "all") + " --quick" * quick
         print(f"\n{page.origin(f'longdoc bench{options} --rounds {rounds}')}")
+        if missing:
+            print(f"\n({missing})")
     if roofline_file is not None:
         roofline.draw(*roofline.measure(), roofline_file)

@@ -56,6 +56,17 @@ def test_cases_take_turns_in_processes_of_their_own(system):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("installed", [True, False])
+def test_what_is_left_out_is_said(installed, monkeypatch):
+    monkeypatch.setattr(suite, "can_run", lambda system: installed or system != "mambapy")
+    said = {part: suite.left_out(part) for part in ("all", "comparisons", "models", "training")}
+    assert said["models"] == said["training"] == ""
+    for part in ("all", "comparisons"):
+        expected = "" if installed else "mambapy is not installed, so its rows are left out: pip"
+        assert said[part].startswith(expected)
+        assert bool(said[part]) != installed
+
+
 def test_a_case_that_cannot_run_says_why():
     with pytest.raises(RuntimeError, match="ended with code 1"):
         Worker(Case(tokens=(-1,), layers=1))
