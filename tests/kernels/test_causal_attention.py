@@ -112,6 +112,7 @@ def test_memory_grows_with_the_tokens_and_not_with_their_square():
 
 
 def _most_held(parts):
+    # What torch allocates, of which the matrix would be the most; not the kernel's own workspace.
     with torch.profiler.profile(profile_memory=True) as profile:
         ours(parts, None)
     return sum(max(0, event.self_cpu_memory_usage) for event in profile.events())
