@@ -95,7 +95,7 @@ def _another(setting):
     if isinstance(default, bool):
         return not default
     if isinstance(default, int | float):
-        return default + 1 if isinstance(default, int) else default * 0.5
+        return default + 1 if isinstance(default, int) else default * 0.5 or 0.5
     if "Literal" in kind:
         import typing
 

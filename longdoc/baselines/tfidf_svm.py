@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
+from scipy.sparse import csc_array, hstack
 from scipy.special import expit, softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.preprocessing import normalize
 from sklearn.svm import LinearSVC
 
 from longdoc.baselines.settings import BaselineSettings
@@ -88,14 +90,29 @@ def _vectorizer(ngrams: int, features: int | None, rarest: int = 1) -> TfidfVect
     )
 
 
+def _names(vectorizer: TfidfVectorizer, names: Sequence[str]) -> csc_array:
+    """Give each name's features, shape ``(f, c)``, of length one; zero if no document has any.
+
+    A name counts by its words, however often each stands in it.
+    """
+    counted = vectorizer.transform(names)
+    counted.data = vectorizer.idf_[counted.indices]
+    return csc_array(normalize(counted).T)
+
+
 def fit(
     texts: Sequence[str],
     truth: NDArray[np.bool_],
     settings: BaselineSettings,
     seed: int,
     progress: Progress = silent,
+    names: Sequence[str] = (),
 ) -> TfidfSvm:
     """Fit one SVM a label.
+
+    With ``name_weight`` a label has one feature more, the cosine of a document with the label's
+    name. As that is linear in the others, it ends up in their weights: what it changes is how
+    dear it is to the SVM to rely on the words of the name, which one document may teach it.
 
     Args:
         texts: ``n`` training documents.
@@ -103,9 +120,11 @@ def fit(
         settings: Features and C.
         seed: Of the solver.
         progress: Told how far it is.
+        names: What the ``c`` labels are called; needed with ``name_weight``.
 
     Raises:
         DataError: The texts have no words to count.
+        ValueError: ``name_weight`` is set and there is not one name a label.
 
     Source:
         lin2023linear (one-vs-rest on TF-IDF; repository read).
@@ -116,6 +135,11 @@ def fit(
     except ValueError as error:
         message = f"the documents have no words that TF-IDF can count: {error}"
         raise DataError(message) from error
+    if settings.name_weight and len(names) != truth.shape[1]:
+        wanted = truth.shape[1]
+        message = f"baseline.name_weight needs {wanted} names, one a label, not {len(names)}"
+        raise ValueError(message)
+    directions = _names(vectorizer, names) if settings.name_weight else None
     weights = np.zeros((matrix.shape[1], truth.shape[1]), dtype=np.float32)
     offsets = np.full(truth.shape[1], -1.0, dtype=np.float32)
     for label in range(truth.shape[1]):
@@ -123,7 +147,13 @@ def fit(
         if marks.all() or not marks.any():
             offsets[label] = 1.0 if marks.all() else -1.0
             continue
-        machine = LinearSVC(C=settings.c, random_state=seed).fit(matrix, marks)
-        weights[:, label], offsets[label] = machine.coef_[0], machine.intercept_[0]
+        machine = LinearSVC(C=settings.c, random_state=seed)
+        if directions is None:
+            weights[:, label] = machine.fit(matrix, marks).coef_[0]
+        else:
+            name = settings.name_weight * directions[:, [label]]
+            learnt = machine.fit(hstack([matrix, matrix @ name], format="csr"), marks).coef_[0]
+            weights[:, label] = learnt[:-1] + learnt[-1] * name.toarray()[:, 0]
+        offsets[label] = machine.intercept_[0]
         progress((label + 1) / truth.shape[1], "linear SVM, one a label")
     return TfidfSvm(vectorizer, weights, offsets)

@@ -240,8 +240,7 @@ def _copies(placed: Sequence[Placed], grouped: Sequence[Sequence[int]]) -> Copie
 def _named(corpus: Corpus) -> dict[str, Any]:
     """Say how often documents name their labels, and labels that they do not bear."""
     names = {
-        label: tuple(re.findall(r"\w+", corpus.label_names.get(label, label).lower()))
-        for label in corpus.labels
+        label: tuple(re.findall(r"\w+", corpus.in_words(label).lower())) for label in corpus.labels
     }
     sought: dict[tuple[str, ...], list[str]] = {}
     for label, name in names.items():
@@ -271,7 +270,7 @@ def _named(corpus: Corpus) -> dict[str, Any]:
         "own": hits.total() / borne.total() if borne else None,
         "others": misses.total() / others if others else None,
         "examples": {
-            label: {"name": corpus.label_names.get(label, label), "named": hits[label],
+            label: {"name": corpus.in_words(label), "named": hits[label],
                     "borne": borne[label], "named without": misses[label]}
             for label in telling
         },

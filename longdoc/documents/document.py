@@ -140,6 +140,10 @@ class Corpus:
                     matrix[row, columns[label]] = True
         return matrix
 
+    def in_words(self, label: str) -> str:
+        """Say what a label is called: its name in words, or itself."""
+        return self.label_names.get(label, label)
+
     def training_counts(self) -> NDArray[np.int64]:
         """Count training documents a label, shape (labels,)."""
         return self.truth(self.splits["train"]).sum(axis=0)

@@ -178,7 +178,8 @@ def _baseline(settings: Settings, corpus: Corpus, folder: Path, progress: Progre
         if settings.baseline.name == "tfidf-svm":
             truth = corpus.truth(corpus.splits["train"])
             seed = settings.training.seed
-            machine = tfidf_svm.fit(texts["train"], truth, settings.baseline, seed, progress)
+            names = [corpus.in_words(label) for label in corpus.labels]
+            machine = tfidf_svm.fit(texts["train"], truth, settings.baseline, seed, progress, names)
             machine.save(folder / "model")
             parameters = machine.weights.size + machine.offsets.size
     with cost.measured() as predicting:
