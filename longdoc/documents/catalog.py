@@ -104,7 +104,7 @@ class DataSettings:
     git: GitSettings = field(default_factory=GitSettings)
     synthetic: SyntheticSettings = field(default_factory=SyntheticSettings)
     train_documents: int | None = chosen(None, "all of them", unit="documents")
-    """Draw only so many training documents, labels in proportion."""
+    """Draw only so many training documents, labels in proportion unless they are thousands."""
     validation_documents: int | None = chosen(None, "all of them", unit="documents")
     """Draw only so many validation documents."""
     test_documents: int | None = chosen(None, "all of them", unit="documents")

@@ -12,6 +12,9 @@ from longdoc.errors import DataError
 MOST_MARKS = 250_000_000
 """Documents times labels up to which labels are kept in proportion; the matrix takes eight bytes
 each."""
+MOST_WORK = 100_000_000_000
+"""The same of documents times labels squared: iterative stratification looks at what is left of the
+matrix once a label. Our choice; 8 seconds were measured for a fifth of it."""
 
 
 def part_off(
@@ -24,18 +27,23 @@ def part_off(
         share: Share of the second part, between 0 and 1; at least one document.
         seed: Same seed, same split.
 
-    Without labels, or where documents times labels are more than ``MOST_MARKS``, the documents are
-    drawn by chance.
+    Without labels, or where there are too many of them (``MOST_MARKS``, ``MOST_WORK``), the
+    documents are drawn by chance.
 
     Source:
         sechidis2011stratification.
     """
-    labels = {label for document in documents for label in document.labels}
-    if not 0 < len(documents) * len(labels) <= MOST_MARKS:
+    if not _can_stratify(documents):
         rows, others = _by_chance(len(documents), share, seed)
     else:
         rows, others = _shuffle(_marks(documents), share, seed)
     return [documents[i] for i in rows], [documents[i] for i in others]
+
+
+def _can_stratify(documents: Sequence[Document]) -> bool:
+    labels = {label for document in documents for label in document.labels}
+    marks = len(documents) * len(labels)
+    return 0 < marks <= MOST_MARKS and marks * len(labels) <= MOST_WORK
 
 
 def _marks(documents: Sequence[Document]) -> NDArray[np.int64]:
@@ -108,8 +116,7 @@ def folds(documents: Sequence[Document], number: int, seed: int) -> list[list[Do
     """
     groups = _enough(documents, number)
     units = [Document(str(i), (), _union(members)) for i, members in enumerate(groups)]
-    labels = {label for unit in units for label in unit.labels}
-    if not 0 < len(units) * len(labels) <= MOST_MARKS:
+    if not _can_stratify(units):
         order = np.random.default_rng(seed).permutation(len(units))
         parts = np.array_split(order, number)
     else:

@@ -91,10 +91,13 @@ def test_documents_without_labels_are_parted_by_chance_and_repeatedly():
     assert splits.part_off(bare, 0.2, 4) != first
 
 
-def test_a_matrix_of_labels_too_large_to_hold_is_not_made(monkeypatch):
+@pytest.mark.parametrize(("limit", "most"), [("MOST_MARKS", 90 * 8), ("MOST_WORK", 90 * 80)])
+def test_labels_too_many_to_hold_or_to_go_through_are_not_kept_in_proportion(
+    monkeypatch, limit, most
+):
     many = [Document(str(n), ("text",), (f"l{n % 9}",)) for n in range(90)]
     in_proportion = splits.part_off(many, 0.2, 0)
-    monkeypatch.setattr(splits, "MOST_MARKS", 90 * 8)
+    monkeypatch.setattr(splits, limit, most)
     monkeypatch.setattr(splits, "_marks", None)  # would raise if it were called
     by_chance = splits.part_off(many, 0.2, 0)
     assert [len(part) for part in by_chance] == [72, 18]
