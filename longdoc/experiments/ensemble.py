@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from longdoc.documents.document import Kind
 from longdoc.errors import RunError
 from longdoc.metrics import classification
-from longdoc.metrics.classification import Vector
-from longdoc.predictions import decide
+from longdoc.metrics.classification import Matrix
 from longdoc.progress import Progress, silent
 from longdoc.settings import chosen, require
 
@@ -39,7 +38,8 @@ class EnsembleSettings:
     members: tuple[str, ...] = chosen((), "one system is trained by itself")
     """Run folders, all on the same documents, whose logits are averaged; nothing is trained.
     Systems are weighed by the validation metric (training.metric) at the thresholds that are used
-    (thresholds.mode, thresholds.prior)."""
+    (thresholds.mode, thresholds.prior), each chosen on other validation documents than are read at
+    it."""
 
     def __post_init__(self) -> None:
         places = {Path(member).resolve() for member in self.members}
@@ -101,7 +101,7 @@ def weigh(
     systems: Sequence[NDArray[np.float32]],
     kind: Kind,
     metric: str,
-    cut: Callable[[NDArray[np.float32]], Vector],
+    read: Callable[[NDArray[np.float32]], Matrix],
     progress: Progress = silent,
 ) -> tuple[float, ...]:
     """Choose the weights of systems on validation documents, in tenths.
@@ -111,8 +111,9 @@ def weigh(
         systems: Each system's scores, ``s`` of shape ``(n, c)``.
         kind: The task's.
         metric: micro-f1 or macro-f1.
-        cut: Gives the thresholds, shape ``(c,)``, at which combined scores ``(n, c)`` are read:
-            weights that are best at one threshold for all labels need not be at a label's own.
+        read: Decides from combined scores ``(n, c)`` which labels, ``(n, c)``, as they will be
+            decided in use: weights that are best at one threshold for all labels need not be at a
+            label's own.
         progress: Told how far it is.
 
     Returns:
@@ -132,8 +133,7 @@ def weigh(
 
     def value(number: int) -> float:
         progress(number / len(tried), "weighing")
-        combined = _scores(parts, tried[number], kind)
-        decided = decide(combined, kind, cut(combined))
+        decided = read(_scores(parts, tried[number], kind))
         return classification.averages(truth, decided)[metric]
 
     return tried[max(range(len(tried)), key=value)]

@@ -2,16 +2,19 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import longdoc
 from longdoc.errors import RunError, SettingsError
-from longdoc.experiments import ensemble, run, store
+from longdoc.experiments import ensemble, ensemble_run, run, store
 from longdoc.experiments.settings import Settings
-from longdoc.metrics import thresholds
+from longdoc.metrics import classification, thresholds
+from longdoc.predictions import decide
 from longdoc.settings import build
+from tests.conftest import made_corpus
 from tests.experiments.test_imbalance import LETTERS
 
 
@@ -111,15 +114,16 @@ def test_weights_go_to_the_system_that_knows():
     good = np.where(truth, 0.9, 0.1).astype(np.float32)
     noise = generator.random((200, 5)).astype(np.float32)
 
-    def cut(scores):
-        return thresholds.choose(truth, scores, "multi-label", 10.0)["global"]
+    def read(scores):
+        cut = thresholds.choose(truth, scores, "multi-label", 10.0)["global"]
+        return decide(scores, "multi-label", cut)
 
-    weights = ensemble.weigh(truth, [noise, good], "multi-label", "micro-f1", cut)
+    weights = ensemble.weigh(truth, [noise, good], "multi-label", "micro-f1", read)
     assert weights[1] > weights[0]
     assert sum(weights) == pytest.approx(1.0)
-    assert ensemble.weigh(truth, [good, good], "multi-label", "macro-f1", cut) == (0.5, 0.5)
+    assert ensemble.weigh(truth, [good, good], "multi-label", "macro-f1", read) == (0.5, 0.5)
     with pytest.raises(RunError, match="are of 5 systems; at most 4"):
-        ensemble.weigh(truth, [good] * 5, "multi-label", "micro-f1", cut)
+        ensemble.weigh(truth, [good] * 5, "multi-label", "micro-f1", read)
 
 
 def test_weights_are_chosen_at_the_thresholds_that_are_used():
@@ -136,8 +140,44 @@ def test_weights_are_chosen_at_the_thresholds_that_are_used():
             systems,
             "multi-label",
             "macro-f1",
-            lambda scores, mode=mode: thresholds.choose(truth, scores, "multi-label", 0.0)[mode],
+            lambda scores, mode=mode: decide(
+                scores,
+                "multi-label",
+                thresholds.choose(truth, scores, "multi-label", 0.0)[mode],
+            ),
         )
         for mode in ("global", "per-label")
     }
     assert chosen["global"][0] < 0.5 < chosen["per-label"][0]
+
+
+def test_documents_are_read_at_thresholds_chosen_without_them():
+    corpus = made_corpus("multi-label", documents=120)
+    truth = corpus.truth(corpus.splits["validation"])
+    scores = np.random.default_rng(0).random(truth.shape).astype(np.float32)
+    settings = build(Settings, {"thresholds": {"mode": "per-label", "shrinkage": 0}})
+    first = ensemble_run.reader(settings, corpus, truth)(scores)
+    others_differ = False
+    for row in range(len(truth)):
+        changed = truth.copy()
+        changed[row] = ~changed[row]
+        again = ensemble_run.reader(settings, corpus, changed)(scores)
+        assert np.array_equal(again[row], first[row])
+        others_differ = others_differ or not np.array_equal(again, first)
+    assert others_differ
+    # On noise, thresholds that saw the documents look better than they are.
+    seen = thresholds.choose(truth, scores, "multi-label", 0.0)["per-label"]
+    optimistic = classification.averages(truth, decide(scores, "multi-label", seen))["macro-f1"]
+    assert classification.averages(truth, first)["macro-f1"] < optimistic
+
+
+@pytest.mark.parametrize("documents", [1, 2, 3])
+def test_few_documents_are_read_too(documents):
+    corpus = made_corpus("multi-label", documents=120)
+    few = replace(
+        corpus,
+        splits={**corpus.splits, "validation": corpus.splits["validation"][:documents]},
+    )
+    truth = few.truth(few.splits["validation"])
+    scores = np.random.default_rng(0).random(truth.shape).astype(np.float32)
+    assert ensemble_run.reader(Settings(), few, truth)(scores).shape == truth.shape
