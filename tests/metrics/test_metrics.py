@@ -223,6 +223,30 @@ def test_resampled_f1_of_chosen_documents_is_theirs():
     )
 
 
+def test_a_label_that_a_resample_lost_says_nothing_in_it():
+    truth = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0]], dtype=bool)
+    decided = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 1]], dtype=bool)
+    weights = np.array([[1, 1, 1], [2, 1, 0]], np.float32)
+    _, macro = significance.resampled_f1(truth, decided, weights)
+    # The third label has no test document at all, and stays the zero that averages() counts.
+    assert macro[0] == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+    assert macro[0] == pytest.approx(classification.averages(truth, decided)["macro-f1"])
+    assert macro[1] == pytest.approx((4 / 5 + 0) / 2)
+
+
+def test_intervals_of_macro_f1_lie_around_it_where_labels_are_rare():
+    generator = np.random.default_rng(0)
+    truth = np.zeros((400, 60), dtype=bool)
+    truth[generator.permutation(400)[:60], np.arange(60)] = True  # a document a label
+    decided = truth & (generator.random(60) < 0.7)
+    weights = significance.document_weights(400, 2000, seed=0)
+    _, macro = significance.resampled_f1(truth, decided, weights)
+    observed = classification.averages(truth, decided)["macro-f1"]
+    low, high = significance.interval(macro)
+    assert low < observed < high
+    assert macro.mean() == pytest.approx(observed, abs=0.01)
+
+
 def test_equal_systems_do_not_differ_and_unequal_ones_do():
     generator = np.random.default_rng(0)
     truth = generator.random((300, 5)) < 0.4
