@@ -46,6 +46,11 @@ def test_settings_survive_a_round_trip():
         ),
         ({"training": {"seed": -1}}, "training.seed must be 0 or more; got -1"),
         ({"baseline": {"c": 0}}, "baseline.c must be above 0; got 0"),
+        ({"baseline": {"name_weight": -1}}, "baseline.name_weight must be 0 or more, and finite"),
+        (
+            {"baseline": {"name_weight": float("inf")}},
+            "baseline.name_weight must be 0 or more, and finite",
+        ),
         ({"thresholds": {"head": 3}}, "thresholds.head must be above thresholds.tail, 8; got 3"),
         ({"tokens": {"vocabulary": 9}}, "tokens.vocabulary must be at least 300"),
         ({"data": {"train_documents": "x"}}, "data.train_documents must be a whole number"),

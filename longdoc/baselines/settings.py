@@ -1,5 +1,6 @@
 """Simple systems that always stand in the comparison."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,4 +35,5 @@ class BaselineSettings:
     def __post_init__(self) -> None:
         for name in ("ngrams", "features", "c"):
             require(getattr(self, name) > 0, f"baseline.{name}", "above 0", getattr(self, name))
-        require(self.name_weight >= 0, "baseline.name_weight", "0 or more", self.name_weight)
+        finite = 0 <= self.name_weight < math.inf
+        require(finite, "baseline.name_weight", "0 or more, and finite", self.name_weight)
