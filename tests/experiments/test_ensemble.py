@@ -171,9 +171,10 @@ def test_documents_are_read_at_thresholds_chosen_without_them():
     assert classification.averages(truth, first)["macro-f1"] < optimistic
 
 
-@pytest.mark.parametrize("documents", [1, 2, 3])
-def test_few_documents_are_read_too(documents):
-    corpus = made_corpus("multi-label", documents=120)
+@pytest.mark.parametrize("kind", ["binary", "multi-class", "multi-label"])
+@pytest.mark.parametrize("documents", [1, 2, 3, 30])
+def test_few_documents_and_every_kind_are_read(documents, kind):
+    corpus = made_corpus(kind, documents=120)
     few = replace(
         corpus,
         splits={**corpus.splits, "validation": corpus.splits["validation"][:documents]},
