@@ -129,16 +129,16 @@ def fit(
     Source:
         lin2023linear (one-vs-rest on TF-IDF; repository read).
     """
+    if settings.name_weight and len(names) != truth.shape[1]:
+        wanted = truth.shape[1]
+        message = f"baseline.name_weight needs {wanted} names, one a label, not {len(names)}"
+        raise ValueError(message)
     vectorizer = _vectorizer(settings.ngrams, settings.features, 2 if len(texts) > 50 else 1)
     try:
         matrix = vectorizer.fit_transform(texts)
     except ValueError as error:
         message = f"the documents have no words that TF-IDF can count: {error}"
         raise DataError(message) from error
-    if settings.name_weight and len(names) != truth.shape[1]:
-        wanted = truth.shape[1]
-        message = f"baseline.name_weight needs {wanted} names, one a label, not {len(names)}"
-        raise ValueError(message)
     directions = _names(vectorizer, names) if settings.name_weight else None
     weights = np.zeros((matrix.shape[1], truth.shape[1]), dtype=np.float32)
     offsets = np.full(truth.shape[1], -1.0, dtype=np.float32)

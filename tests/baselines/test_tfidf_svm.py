@@ -83,6 +83,7 @@ def test_a_name_is_one_more_feature_of_its_own_label():
         alike = matrix[:, [machine.vectorizer.vocabulary_[word]]]
         svm = LinearSVC(random_state=0).fit(np.hstack([matrix, 3 * alike]), truth[:, label])
         wanted = svm.decision_function(np.hstack([matrix, 3 * alike]))
+        # Either solver stops at LinearSVC's tolerance of 1e-4.
         assert matrix @ machine.weights[:, label] + machine.offsets[label] == pytest.approx(
             wanted, abs=1e-4
         )

@@ -244,6 +244,7 @@ def test_intervals_of_macro_f1_lie_around_it_where_labels_are_rare():
     observed = classification.averages(truth, decided)["macro-f1"]
     low, high = significance.interval(macro)
     assert low < observed < high
+    # Were lost labels zero, the mean would lie 0.26 below: 37 % of resamples lose a label.
     assert macro.mean() == pytest.approx(observed, abs=0.01)
 
 

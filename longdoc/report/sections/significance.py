@@ -32,6 +32,7 @@ def render(comparison: Comparison) -> Markup | None:
         "Paired bootstrap over the test documents (Berg-Kirkpatrick et al. 2012), seeds drawn "
         "anew each time; p corrected for the number of pairs a metric by Holm's method (1979). "
         "Below 0.05 counts as different. Where many labels have one or two test documents, p of "
-        "macro-F1 is too small: of equal systems one pair in nine is called different before "
-        "correction. A label of which a resample has no document is left out of its macro-F1."
+        "macro-F1 is too small: in a simulation one pair of equal systems in nine was called "
+        "different before correction. A label of which a resample has no document is left out of "
+        "its macro-F1."
     )
