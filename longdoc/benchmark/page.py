@@ -7,14 +7,14 @@ from longdoc import environment
 from longdoc.benchmark.suite import Measured
 
 HEADINGS = ("what", "system", "pass", "tokens", "seconds", "ms / 1,000 tokens", "times faster",
-            "share of limit", "peak, GB", "note")  # fmt: skip
+            "share of limit", "pieces alone", "peak, GB", "note")  # fmt: skip
 
 
 def row(measured: Measured) -> tuple[str, ...]:
     """Give one line of the table."""
     case = measured.case
     tokens = sum(case.tokens)
-    share = measured.share()
+    share, alone = measured.share(), measured.share_alone()
     ratio = f"{measured.ratio:.1f} than {measured.against}" if measured.ratio else ""
     return (
         measured.title,
@@ -25,6 +25,7 @@ def row(measured: Measured) -> tuple[str, ...]:
         f"{1e6 * measured.median() / tokens:.0f}",
         ratio,
         f"{share:.0%}" if share else "",
+        f"{sum(measured.pieces.values()):.2f} s, {alone:.0%}" if alone else "",
         f"{measured.peak:.2f}" if measured.peak else "",
         measured.note,
     )

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import torch
 
-from longdoc.benchmark import limit, training
+from longdoc.backbones import mamba
+from longdoc.benchmark import limit, pieces, training
 from longdoc.benchmark.cases import Case, Pass, System, can_run
 from longdoc.benchmark.limit import Limit, Rates
 from longdoc.benchmark.worker import Worker
@@ -28,6 +29,7 @@ class Measured:
         peak: Memory in GB, of the whole process; 0 where it was not looked at.
         ratio: Times faster than ``against``, from medians of runs that took turns.
         limit: What it would take at least, where that is known.
+        pieces: Seconds of each piece of all layers when it runs alone, where that was measured.
     """
 
     title: str
@@ -38,6 +40,7 @@ class Measured:
     ratio: float | None = None
     limit: Limit | None = field(default=None, repr=False)
     note: str = ""
+    pieces: dict[str, float] = field(default_factory=dict)
 
     def median(self) -> float:
         """Give the median of all runs."""
@@ -47,11 +50,18 @@ class Measured:
         """Give the share of the limit (forward) or floor (training) that was reached."""
         return None if self.limit is None else self.limit.seconds() / self.median()
 
+    def share_alone(self) -> float | None:
+        """Give the share that would be reached, did nothing run but its pieces, each as alone."""
+        if self.limit is None or not self.pieces:
+            return None
+        return self.limit.seconds() / sum(self.pieces.values())
+
     def as_json(self) -> dict[str, Any]:
         """Give everything as plain values."""
         plain = asdict(replace(self, limit=None))
         del plain["limit"]
-        return {**plain, "share": self.share(), "median": self.median()}
+        shares = {"share": self.share(), "share_alone": self.share_alone()}
+        return {**plain, **shares, "median": self.median()}
 
 
 def take_turns(cases: Sequence[Case], rounds: int) -> list[tuple[tuple[float, ...], float]]:
@@ -71,7 +81,7 @@ def take_turns(cases: Sequence[Case], rounds: int) -> list[tuple[tuple[float, ..
 
 def whole(case: Case, rates: Rates, rounds: int) -> Measured:
     """Measure a whole model; for mamba-130m, before and after, what the machine can do."""
-    found = None
+    found, alone = None, {}
     if case.model == "mamba-130m":
         count = limit.forward if case.what == "forward" else limit.step
         found = count(rates, case.bfloat16, case.layers, sum(case.tokens))
@@ -79,7 +89,24 @@ def whole(case: Case, rates: Rates, rounds: int) -> Measured:
     ((seconds, peak),) = take_turns([case], rounds)
     if found is not None:
         rates.look(case.bfloat16)
-    return Measured(f"{case.model}, {case.layers} layers", case, seconds, peak, limit=found)
+        alone = pieces_of(case)
+    title = f"{case.model}, {case.layers} layers"
+    return Measured(title, case, seconds, peak, limit=found, pieces=alone)
+
+
+def pieces_of(case: Case) -> dict[str, float]:
+    """Time the pieces of all layers, each alone; of gradient checkpointing nothing."""
+    if case.what == "checkpointing":
+        return {}
+    tokens = sum(case.tokens)
+    if case.what == "forward":
+        # As the mixer goes through a document of which only the result is wanted.
+        at_once = min(tokens, mamba.SEGMENT)
+        found = {p.name: p.forward for p in pieces.forward(case.bfloat16, at_once)}
+    else:
+        at_once = tokens
+        found = {p.name: p.step() for p in pieces.step(case.bfloat16, at_once)}
+    return {name: seconds * case.layers * tokens / at_once for name, seconds in found.items()}
 
 
 def against(case: Case, system: System, rounds: int) -> list[Measured]:

@@ -1,8 +1,10 @@
 """The benchmark measures what it says, in processes of their own."""
 
+from dataclasses import replace
+
 import pytest
 
-from longdoc.benchmark import limit, page, suite, training
+from longdoc.benchmark import limit, page, pieces, suite, training
 from longdoc.benchmark.cases import Case
 from longdoc.benchmark.limit import Rates
 from longdoc.benchmark.suite import Measured
@@ -10,6 +12,7 @@ from longdoc.benchmark.worker import Worker
 
 ONE = 2 * (768 * 3072 + 1536 * 80 + 48 * 1536 + 1536 * 768)
 """Operations of a layer's products for one token."""
+OTHERS = ("selective_scan", "causal_conv1d", "rms_norm", "add")
 
 
 def rates_of(single):
@@ -45,6 +48,25 @@ def test_a_rate_is_that_of_the_fastest_product():
     assert limit.best_rate(bfloat16=False, rounds=1) > 1e9
 
 
+def test_the_pieces_are_those_of_all_layers_at_the_length_they_run_at():
+    forward, longer, step, again = (
+        suite.pieces_of(Case(what=what, tokens=(tokens,), layers=layers))
+        for what, tokens, layers in (
+            ("forward", 64, 1), ("forward", 64, 5000), ("step", 64, 1), ("checkpointing", 64, 1),
+        )
+    )  # fmt: skip
+    assert again == {}
+    assert set(forward) == set(step) == {*pieces.PROJECTIONS, *OTHERS}
+    assert all(seconds > 0 for seconds in forward.values())
+    assert sum(longer.values()) > 100 * sum(forward.values())
+    assert sum(step.values()) > sum(forward.values())
+
+
+def test_a_step_does_some_pieces_again():
+    assert pieces.Piece("x_proj", 2.0, 1.0, 1.0, backward=3.0).step() == 7.0
+    assert pieces.Piece("in_proj", 2.0, 1.0, 1.0, backward=3.0).step() == 5.0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("system", ["longdoc", "transformers"])
 def test_cases_take_turns_in_processes_of_their_own(system):
@@ -75,10 +97,12 @@ def test_a_case_that_cannot_run_says_why():
 def test_a_line_of_the_table_has_what_was_measured():
     case = Case(tokens=(2048,), bfloat16=True)
     bound = limit.Limit(rates_of(1e9), False, 1.8e9)
+    pieces = {"in_proj": 1.5, "selective_scan": 0.3}
     measured = Measured("mamba-130m, 24 layers", case, (2.0, 1.0, 4.0), 1.25, limit=bound)
-    line = page.row(measured)
+    line = page.row(replace(measured, pieces=pieces))
     assert line[2:6] == ("forward bf16", "2,048", "2.00", "977")
-    assert line[7:9] == ("90%", "1.25")
+    assert line[7:10] == ("90%", "1.80 s, 100%", "1.25")
+    assert page.row(measured)[8] == ""
     assert page.markdown([measured]).count("\n") == 2
     assert page.table([measured]).count("\n") == 1
 
