@@ -2,19 +2,21 @@
 
 import itertools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from longdoc.errors import RunError
 from longdoc.experiments import making, store
 from longdoc.experiments.plan import Plan, PlanSettings
 from longdoc.experiments.store import Run
 from longdoc.metrics import significance
+from longdoc.metrics.classification import Matrix
 from longdoc.metrics.significance import Difference
 from longdoc.metrics.thresholds import MODES
 from longdoc.predictions import decide
@@ -22,6 +24,8 @@ from longdoc.progress import Progress, silent
 
 METRICS = ("micro-f1", "macro-f1")
 LEVEL = 0.05
+Values = dict[str, NDArray[np.float64]]
+"""A number for each resample, of every metric."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,8 @@ def from_runs(
     _check_same_documents(list(groups.values()))
     test = runs[0].predictions()["test"]
     weights = significance.document_weights(len(test.ids), about.resamples, seed=0)
-    resampled = {name: _resample(group, mode, weights) for name, group in groups.items()}
+    answers = {name: _answers(group, mode) for name, group in groups.items()}
+    resampled = {name: _resample(name, answers[name], test.truth, weights) for name in groups}
     systems = [
         System(
             name,
@@ -189,7 +194,8 @@ def from_runs(
         for name, group in groups.items()
     ]
     systems.sort(key=lambda system: -system.mean(about.metric, mode))
-    pairs = [p for metric in METRICS for p in _pairs(systems, resampled, metric, mode)]
+    swapped = _swap([system.name for system in systems], answers, test.truth, about.resamples)
+    pairs = [p for metric in METRICS for p in _pairs(systems, resampled, swapped, metric, mode)]
     return Comparison(about, mode, tuple(systems), tuple(pairs), failures or {}, command)
 
 
@@ -225,24 +231,55 @@ def _same_test(first: Run, second: Run) -> bool:
     return asked[0] is not None and asked[0] == asked[1]
 
 
+def _answers(runs: Sequence[Run], mode: str) -> list[sparse.csr_array]:
+    """Give what each run decided, shape ``(n, c)``; few labels are, so little is kept."""
+    tests = [run.predictions()["test"] for run in runs]
+    return [
+        sparse.csr_array(decide(test.scores, test.kind, np.array(run.metrics["thresholds"][mode])))
+        for run, test in zip(runs, tests, strict=True)
+    ]
+
+
 def _resample(
-    runs: Sequence[Run], mode: str, weights: NDArray[np.float32]
-) -> dict[str, NDArray[np.float64]]:
+    name: str, answers: Sequence[sparse.csr_array], truth: Matrix, weights: NDArray[np.float32]
+) -> Values:
     """Compute both metrics of every resample, averaged over seeds drawn anew each time."""
-    found: dict[str, list[NDArray[np.float64]]] = {metric: [] for metric in METRICS}
-    for entry in runs:
-        test = entry.predictions()["test"]
-        decided = decide(test.scores, test.kind, np.array(entry.metrics["thresholds"][mode]))
-        values = significance.resampled_f1(test.truth, decided, weights)
-        for metric, part in zip(METRICS, values, strict=True):
-            found[metric].append(part)
-    seed = zlib.crc32(runs[0].system.encode())  # another stream of seeds for each system
-    return {metric: significance.mean_over_seeds(part, seed) for metric, part in found.items()}
+    found = [significance.resampled_f1(truth, part.toarray(), weights) for part in answers]
+    seed = zlib.crc32(name.encode())  # another stream of seeds for each system
+    return {
+        metric: significance.mean_over_seeds(part, seed)
+        for metric, part in zip(METRICS, zip(*found, strict=True), strict=True)
+    }
+
+
+def _swap(
+    names: Sequence[str],
+    answers: Mapping[str, Sequence[sparse.csr_array]],
+    truth: Matrix,
+    resamples: int,
+) -> dict[tuple[str, str], Values]:
+    """Compute each pair's differences once answers of some documents are swapped.
+
+    Of as many seeds the first swaps with the first, the second with the second; else each with
+    each. All swap the answers of the same documents.
+    """
+    swapped = significance.swaps(len(truth), resamples, seed=0)
+    found = {}
+    for first, second in itertools.combinations(names, 2):
+        each = itertools.product if len(answers[first]) != len(answers[second]) else zip
+        gaps = [
+            significance.swapped_gaps(truth, ours.toarray(), theirs.toarray(), swapped)
+            for ours, theirs in each(answers[first], answers[second])
+        ]
+        micro, macro = np.mean(gaps, axis=0)
+        found[first, second] = dict(zip(METRICS, (micro, macro), strict=True))
+    return found
 
 
 def _pairs(
     systems: Sequence[System],
-    resampled: Any,
+    resampled: Mapping[str, Values],
+    swapped: Mapping[tuple[str, str], Values],
     metric: str,
     mode: str,
 ) -> list[Pair]:
@@ -252,6 +289,7 @@ def _pairs(
             first.mean(metric, mode) - second.mean(metric, mode),
             resampled[first.name][metric],
             resampled[second.name][metric],
+            swapped[first.name, second.name][metric],
         )
         for first, second in couples
     ]

@@ -332,6 +332,15 @@ def test_equal_systems_are_not_significantly_different(comparison, tmp_path):
     assert "are not significantly different" in pair.sentence()
 
 
+def test_systems_of_unlike_seeds_are_compared_and_the_first_named_does_not_matter(comparison):
+    svm, majority = (system.runs for system in comparison[0].systems)
+    for runs in ([*svm, majority[0]], [majority[0], *svm], [svm[0], *majority]):
+        pair = compare.from_runs(runs).pair("svm", "majority", "macro-f1")
+        assert pair.significant
+        assert pair.difference.observed > 0
+        assert pair.difference.p < 0.01
+
+
 def test_an_interrupted_comparison_goes_on_where_it_was(comparison):
     found, root = comparison
     before = {

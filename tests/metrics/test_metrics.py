@@ -281,6 +281,60 @@ def test_under_the_null_hypothesis_p_is_rarely_small():
     assert small <= 8  # 5 % of 60 is 3; more than 8 has a chance below 1 %
 
 
+def test_swapped_answers_are_counted_as_if_the_systems_had_given_them():
+    generator = np.random.default_rng(2)
+    truth = generator.random((40, 6)) < [0.5, 0.3, 0.1, 0.05, 0.02, 0.0]
+    first, second = (truth ^ (generator.random(truth.shape) < 0.2) for _ in range(2))
+    swapped = significance.swaps(40, 1203, seed=3)
+    assert swapped.shape == (1203, 40)
+    assert set(np.unique(swapped)) == {0, 1}
+    assert swapped.mean() == pytest.approx(0.5, abs=0.01)
+    swapped[0], swapped[1] = 0, 1
+    found = significance.swapped_gaps(truth, first, second, swapped)
+    for place in (0, 1, 2, 700, 1202):
+        turned = swapped[place, :, None] == 1
+        ours, theirs = np.where(turned, second, first), np.where(turned, first, second)
+        for metric, gaps in zip(("micro-f1", "macro-f1"), found, strict=True):
+            gap = (
+                classification.averages(truth, ours)[metric]
+                - classification.averages(truth, theirs)[metric]
+            )
+            assert gaps[place] == pytest.approx(gap, abs=1e-12)
+    assert found[1][0] == pytest.approx(-found[1][1]) != 0
+
+
+def test_systems_differ_where_resamples_and_swaps_both_say_so():
+    resamples = np.linspace(-1, 1, 101)
+    far, near = np.full(99, 5.0), np.full(99, 0.1)
+    both = [significance.compare(0.9, resamples, 0 * resamples, gaps).p for gaps in (far, near)]
+    alone = significance.compare(0.9, resamples, 0 * resamples).p
+    assert both == [1.0, alone]
+    assert alone == pytest.approx(13 / 102)  # 12 of 101 lie as far, and the observed one
+
+
+def test_where_labels_are_rare_equal_systems_are_rarely_called_different():
+    # As benchmarks/interval_coverage.py, smaller: labels with ten to one of 600 documents.
+    generator = np.random.default_rng(1)
+    rate = np.geomspace(10, 1, 40) / 600
+    recall, alarms = generator.beta(4, 2, 40), generator.beta(2, 6, 40) * rate / (1 - rate)
+    swapped = significance.swaps(600, 400, seed=0)
+    called = np.zeros(2, dtype=int)
+    for _ in range(200):
+        truth = generator.random((600, 40)) < rate
+        for label in np.flatnonzero(~truth.any(axis=0)):
+            truth[generator.integers(600), label] = True
+        pair = [generator.random(truth.shape) < np.where(truth, recall, alarms) for _ in range(2)]
+        weights = significance.document_weights(600, 400, seed=int(generator.integers(1e6)))
+        resampled = [significance.resampled_f1(truth, d, weights)[1] for d in pair]
+        plain = [classification.averages(truth, d)["macro-f1"] for d in pair]
+        gaps = significance.swapped_gaps(truth, *pair, swapped)[1]
+        for place, given in enumerate((None, gaps)):
+            p = significance.compare(plain[0] - plain[1], *resampled, given).p
+            called[place] += p < 0.05
+    # A test at 5 % calls 10 of 200; more than 19 has a chance below 0.5 %.
+    assert called[0] > 19 >= called[1]
+
+
 @pytest.mark.parametrize("values", [[0.01, 0.04, 0.03], [0.5], [0.001, 0.001, 0.9, 0.04, 0.02]])
 def test_holm_equals_statsmodels(values):
     wanted = multipletests(values, method="holm")[1]
