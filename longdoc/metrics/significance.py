@@ -5,6 +5,7 @@ Letters: ``n`` documents, ``c`` labels, ``s`` seeds of a system, ``r`` resamples
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,26 +101,40 @@ def swapped_gaps(
     Returns:
         Differences of micro and of macro F1, each of shape ``(r,)``.
     """
+    # Labels that both answer alike have the same F1 whoever gave which answer.
+    unlike = np.flatnonzero((first != second).any(axis=0))
     hits = [(truth & decided).sum(axis=0) for decided in (first, second)]
     either = [truth.sum(axis=0) + decided.sum(axis=0) for decided in (first, second)]
-    # Most answers are the same: what swapping moves is nearly nothing but zeros.
     gains = second.astype(np.float32) - first
-    moves = [sparse.csr_array(part).T for part in (truth * gains, gains)]
-    micro, macro = [], []
-    for start in range(0, len(swapped), BATCH):
-        part = swapped[start : start + BATCH].T
-        moved_hits, moved = ((move @ part).T.astype(float) for move in moves)
-        ours, theirs = (
-            (2 * (own_hits + sign * moved_hits), own + sign * moved)
-            for sign, own_hits, own in zip((1, -1), hits, either, strict=True)
-        )
-        micro.append(_pooled(*ours) - _pooled(*theirs))
-        macro.append((ratio(*ours) - ratio(*theirs)).mean(axis=1))
-    return np.concatenate(micro), np.concatenate(macro)
+    gained = truth * gains
+    micro = _gaps(
+        [part.sum(keepdims=True) for part in hits], [part.sum(keepdims=True) for part in either],
+        swapped @ gained.sum(axis=1, keepdims=True), swapped @ gains.sum(axis=1, keepdims=True),
+    )  # fmt: skip
+    moves = [sparse.csr_array(part[:, unlike]).T for part in (gained, gains)]
+    macro = [
+        _gaps(
+            [part[unlike] for part in hits], [part[unlike] for part in either],
+            *((move @ swapped[start : start + BATCH].T).T for move in moves),
+        ).sum(axis=1)
+        for start in range(0, len(swapped), BATCH)
+    ]  # fmt: skip
+    return micro[:, 0], np.concatenate(macro) / truth.shape[1]
 
 
-def _pooled(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
-    return ratio(above.sum(axis=1), below.sum(axis=1))
+def _gaps(
+    hits: Sequence[NDArray[np.int64]],
+    either: Sequence[NDArray[np.int64]],
+    moved_hits: NDArray[Any],
+    moved: NDArray[Any],
+) -> NDArray[np.float64]:
+    """Give differences of F1 once the first system gained what the second lost, ``(r, c)``."""
+    moved_hits, moved = moved_hits.astype(float), moved.astype(float)
+    ours, theirs = (
+        ratio(2 * (own_hits + sign * moved_hits), own + sign * moved)
+        for sign, own_hits, own in zip((1, -1), hits, either, strict=True)
+    )
+    return ours - theirs
 
 
 def mean_over_seeds(values: Sequence[NDArray[np.float64]], seed: int) -> NDArray[np.float64]:
