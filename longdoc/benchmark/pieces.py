@@ -1,7 +1,9 @@
 """The pieces of one of mamba-130m's layers, each timed alone.
 
-What they add up to beside a whole model's time says what runs between them; beside the limit, what
-the pieces themselves leave. Letters: ``l`` tokens, ``d`` inner channels, ``n`` states.
+What they add up to beside a whole model's time says what runs between them, and what it costs that
+each finds its tensors further away than when it runs again and again; beside the limit, what the
+pieces themselves leave. Of a step the first layer does less, and the gradient that is added to the
+residual is not among the pieces. Letters: ``l`` tokens, ``d`` inner channels, ``n`` states.
 """
 
 import statistics
@@ -16,7 +18,7 @@ from torch import Tensor
 from longdoc.benchmark import limit
 from longdoc.benchmark.timing import seconds_of
 from longdoc.kernels import causal_conv1d, residual, rms_norm, selective_scan
-from longdoc.kernels.linear import product
+from longdoc.kernels.linear import linear
 from longdoc.kernels.low_rank import low_rank_linear
 
 PROJECTIONS = ("in_proj", "x_proj", "dt_proj", "out_proj")
@@ -49,18 +51,35 @@ class Piece:
         """Give the seconds it takes of a training step."""
         return self.forward * (2 if self.name in TWICE else 1) + self.backward
 
+    def times(self, count: float) -> "Piece":
+        """Give so many runs of it as one piece."""
+        return Piece(
+            self.name, *(count * n for n in (self.forward, self.operations, self.moved,
+                                             self.backward))
+        )  # fmt: skip
 
-def forward(bfloat16: bool, tokens: int) -> list[Piece]:
-    """Time what a forward pass of a layer consists of."""
+
+def forward(bfloat16: bool, tokens: int, at_once: int) -> list[Piece]:
+    """Time what a forward pass of a layer consists of.
+
+    Args:
+        bfloat16: Whether products are in bfloat16, under autocast.
+        tokens: Of the document; the normalisation and the sum take all of them.
+        at_once: How many of them the mixer takes at once; its pieces are timed at so many, and
+            counted as often as it takes to come through the document.
+    """
     kind = _kind(bfloat16)
     with torch.no_grad():
-        return [*_products(kind, tokens), *_others(kind, tokens, trains=False)]
+        mixer = [*_products(kind, at_once), *_mixing(kind, at_once, trains=False)]
+        around = _around(kind, tokens, trains=False)
+    return [*(piece.times(tokens / at_once) for piece in mixer), *around]
 
 
 def step(bfloat16: bool, tokens: int) -> list[Piece]:
     """Time what a training step of a layer consists of: LoRA on projections, weights frozen."""
     kind = _kind(bfloat16)
-    return [*_adapted(kind, tokens), *_others(kind, tokens, trains=True)]
+    mixer = [*_adapted(kind, tokens), *_mixing(kind, tokens, trains=True)]
+    return [*mixer, *_around(kind, tokens, trains=True)]
 
 
 def _kind(bfloat16: bool) -> torch.dtype:
@@ -89,11 +108,24 @@ def _work(tokens: int, inputs: int, outputs: int, size: int) -> tuple[float, flo
     return limit.operations(1, tokens, ((inputs, outputs),)), moved
 
 
+def _projection(name: str, kind: torch.dtype, tokens: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Give a projection's input, weight and bias as the mixer has them."""
+    inputs, outputs = limit.PRODUCTS[PROJECTIONS.index(name)]
+    x, weight = torch.randn(1, tokens, inputs).to(kind), torch.randn(outputs, inputs)
+    if name != "dt_proj":
+        return x, weight, None
+    # The first columns of what x_proj makes.
+    wide = torch.randn(1, tokens, inputs + 2 * limit.STATES).to(kind)
+    return wide[:, :, :inputs], weight, torch.randn(outputs)
+
+
 def _products(kind: torch.dtype, tokens: int) -> list[Piece]:
     made = []
+    half = kind == torch.bfloat16
     for name, (inputs, outputs) in zip(PROJECTIONS, limit.PRODUCTS, strict=True):
-        x, weight = torch.randn(tokens, inputs).to(kind), torch.randn(outputs, inputs).to(kind)
-        seconds = _median(partial(product, x, weight))
+        x, weight, bias = _projection(name, kind, tokens)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            seconds = _median(partial(linear, x, weight, bias))
         made.append(Piece(name, seconds, *_work(tokens, inputs, outputs, kind.itemsize)))
     return made
 
@@ -101,39 +133,46 @@ def _products(kind: torch.dtype, tokens: int) -> list[Piece]:
 def _adapted(kind: torch.dtype, tokens: int) -> list[Piece]:
     made = []
     for name, (inputs, outputs) in zip(PROJECTIONS, limit.PRODUCTS, strict=True):
-        x = torch.randn(tokens, inputs).to(kind).requires_grad_()
-        weight = torch.randn(outputs, inputs)
+        x, weight, bias = _projection(name, kind, tokens)
+        x.requires_grad_()
         a = torch.randn(LORA_RANK, inputs).requires_grad_()
         b = torch.randn(outputs, LORA_RANK).requires_grad_()
-        run = partial(low_rank_linear, x, weight, None, a, b, 1.0)
+        run = partial(low_rank_linear, x, weight, bias, a, b, 1.0)
         there, back = _both_ways(run, (x, a, b))
         made.append(Piece(name, there, *_work(tokens, inputs, outputs, kind.itemsize), back))
     return made
 
 
-def _others(kind: torch.dtype, tokens: int, trains: bool) -> list[Piece]:
+def _mixing(kind: torch.dtype, tokens: int, trains: bool) -> list[Piece]:
+    """Time the scan and the convolution."""
     d, n, size = limit.INNER, limit.STATES, kind.itemsize
     both = torch.randn(1, tokens, 2 * d).to(kind)
     u, z = (part.transpose(1, 2).requires_grad_(trains) for part in both.chunk(2, dim=2))
     delta = torch.randn(1, tokens, d).to(kind).transpose(1, 2).requires_grad_(trains)
     taken, given = (torch.randn(1, n, tokens).requires_grad_(trains) for _ in range(2))
-    rates, skip, bias = -torch.rand(d, n) * 8, torch.randn(d), torch.randn(d)
-    weight, scale = torch.randn(d, 4), torch.ones(limit.WIDTH)
+    rates, skip = -torch.rand(d, n) * 8, torch.randn(d)
+    weight, bias = torch.randn(d, 4), torch.randn(d)
+    scan = _both_ways(
+        lambda: selective_scan(u, delta, rates, taken, given, skip, z, None, True),
+        (u, z, delta, taken, given) if trains else (),
+    )
+    conv = _both_ways(lambda: causal_conv1d(u, weight, bias, "silu"), (u,) if trains else ())
+    counts = (SCAN_OPERATIONS * tokens * d * n, (2 * 4 + 15) * tokens * d)
+    return [
+        Piece("selective_scan", scan[0], counts[0], 4 * tokens * d * size, scan[1]),
+        Piece("causal_conv1d", conv[0], counts[1], 2 * tokens * d * size, conv[1]),
+    ]
+
+
+def _around(kind: torch.dtype, tokens: int, trains: bool) -> list[Piece]:
+    """Time the normalisation before the mixer, and the sum after it."""
     x = torch.randn(tokens, limit.WIDTH).requires_grad_(trains)
     made = torch.randn(tokens, limit.WIDTH).to(kind)
-
-    table = (
-        ("selective_scan", SCAN_OPERATIONS * tokens * d * n, 4 * tokens * d * size,
-         lambda: selective_scan(u, delta, rates, taken, given, skip, z, bias, True),
-         (u, z, delta, taken, given)),
-        ("causal_conv1d", (2 * 4 + 15) * tokens * d, 2 * tokens * d * size,
-         lambda: causal_conv1d(u, weight, None, "silu"), (u,)),
-        ("rms_norm", 5 * x.numel(), x.numel() * (4 + size),
-         lambda: rms_norm(x, scale, 1e-5, kind), (x,)),
-        ("add", x.numel(), x.numel() * (8 + size), lambda: residual.add(x, made), ()),
-    )  # fmt: skip
+    scale, size = torch.ones(limit.WIDTH), x.numel()
+    norm = _both_ways(lambda: rms_norm(x, scale, 1e-5, kind), (x,) if trains else ())
+    plain = not residual.serves(x, kind)
+    total = _median(lambda: x + made if plain else residual.add(x, made))
     return [
-        Piece(name, there, count, moved, back)
-        for name, count, moved, run, leaves in table
-        for there, back in (_both_ways(run, leaves if trains else ()),)
+        Piece("rms_norm", norm[0], 5 * size, size * (4 + kind.itemsize), norm[1]),
+        Piece("add", total, size, size * (8 + kind.itemsize)),
     ]

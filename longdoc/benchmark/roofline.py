@@ -19,7 +19,7 @@ TOKENS, ROUNDS = 4096, 7
 
 def measure(bfloat16: bool = False) -> tuple[list[Piece], float]:
     """Measure a layer's pieces; gives them, and the bytes a second that a copy moves."""
-    return pieces.forward(bfloat16, TOKENS), _bandwidth()
+    return pieces.forward(bfloat16, TOKENS, TOKENS), _bandwidth()
 
 
 def _bandwidth() -> float:
@@ -32,11 +32,12 @@ def draw(found: list[Piece], bandwidth: float, file: Path) -> None:
     """Draw the roofline as SVG; its level is the best rate of any piece."""
     rates = {p.name: p.operations / p.forward for p in found}
     intensity = {p.name: p.operations / p.moved for p in found}
-    peak, most = max(rates.values()), max(intensity.values()) * 2
+    peak = max(rates.values())
+    least, most = min(intensity.values()) / 2, max(intensity.values()) * 2
     knee = peak / bandwidth
     roof = [
         {"operations a byte": x, "GFLOP/s": min(peak, x * bandwidth) / 1e9}
-        for x in (0.3, knee, most)
+        for x in (least, knee, most)
     ]
     dots = [
         {"piece": name, "operations a byte": intensity[name], "GFLOP/s": rate / 1e9}

@@ -95,18 +95,20 @@ def whole(case: Case, rates: Rates, rounds: int) -> Measured:
 
 
 def pieces_of(case: Case) -> dict[str, float]:
-    """Time the pieces of all layers, each alone; of gradient checkpointing nothing."""
-    if case.what == "checkpointing":
+    """Time the pieces of all layers, each alone.
+
+    They are known for one document, without gradient checkpointing and dropout.
+    """
+    if case.what == "checkpointing" or case.dropout or len(case.tokens) > 1:
         return {}
-    tokens = sum(case.tokens)
-    if case.what == "forward":
+    (tokens,) = case.tokens
+    if case.what == "step":
+        found = {p.name: p.step() for p in pieces.step(case.bfloat16, tokens)}
+    else:
         # As the mixer goes through a document of which only the result is wanted.
         at_once = min(tokens, mamba.SEGMENT)
-        found = {p.name: p.forward for p in pieces.forward(case.bfloat16, at_once)}
-    else:
-        at_once = tokens
-        found = {p.name: p.step() for p in pieces.step(case.bfloat16, at_once)}
-    return {name: seconds * case.layers * tokens / at_once for name, seconds in found.items()}
+        found = {p.name: p.forward for p in pieces.forward(case.bfloat16, tokens, at_once)}
+    return {name: seconds * case.layers for name, seconds in found.items()}
 
 
 def against(case: Case, system: System, rounds: int) -> list[Measured]:
