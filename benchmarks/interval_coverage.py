@@ -58,7 +58,8 @@ def main():
         gaps = significance.swapped_gaps(truth, *pair, swapped)[1]
         both = [left_out(truth, decided, weights) for decided in pair]
         p = significance.compare(whole[0] - whole[1], *both, gaps).p
-        exchanged.append(((np.abs(gaps) >= abs(whole[0] - whole[1])).mean(), p))
+        as_far = np.abs(gaps) >= abs(whole[0] - whole[1]) - significance.ROUNDING
+        exchanged.append(((as_far.sum() + 1) / (RESAMPLES + 1), p))
         for way, macro in ways.items():
             first, second = (macro(truth, decided, weights) for decided in pair)
             p = significance.compare(whole[0] - whole[1], first, second).p

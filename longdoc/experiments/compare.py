@@ -232,7 +232,8 @@ def _same_test(first: Run, second: Run) -> bool:
 
 
 def _answers(runs: Sequence[Run], mode: str) -> list[sparse.csr_array]:
-    """Give what each run decided, shape ``(n, c)``; few labels are, so little is kept."""
+    """Give what each run decided, by seed, shape ``(n, c)``; few labels are, so little is kept."""
+    runs = sorted(runs, key=lambda run: run.settings.training.seed)
     tests = [run.predictions()["test"] for run in runs]
     return [
         sparse.csr_array(decide(test.scores, test.kind, np.array(run.metrics["thresholds"][mode])))
@@ -261,7 +262,7 @@ def _swap(
     """Compute each pair's differences once answers of some documents are swapped.
 
     Of as many seeds the first swaps with the first, the second with the second; else each with
-    each. All swap the answers of the same documents.
+    each, which is no longer exact. All swap the answers of the same documents.
     """
     swapped = significance.swaps(len(truth), resamples, seed=0)
     found = {}

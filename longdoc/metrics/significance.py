@@ -165,8 +165,11 @@ def compare(
 
     Resamples know of documents and seeds, but call too many equal systems different where labels
     are rare: a resample loses or doubles the one document that a label has. Swapping keeps the
-    documents, and is exact for the runs there are, but knows nothing of seeds. So systems differ
-    where both say so. That is our choice (benchmarks/interval_coverage.py).
+    documents. With as many seeds on both sides it is exact if a document's answers could as well
+    have come from the other system, which is more than an equal mean, and it knows nothing of
+    seeds. So systems differ where both say so (benchmarks/interval_coverage.py): that is our
+    choice. With one seed a system, p is about these two runs: what luck of training does to a
+    system neither test can know.
 
     Args:
         observed: Difference of the means on the whole test split.

@@ -14,6 +14,7 @@ from longdoc import predictions
 from longdoc.errors import DataError, LongdocError, RunError
 from longdoc.experiments import compare, plan, run, store
 from longdoc.experiments.settings import Settings
+from longdoc.metrics import significance
 from longdoc.predictions import Predictions, decide
 from longdoc.settings import build
 from longdoc.tokens import tokenizers
@@ -332,13 +333,31 @@ def test_equal_systems_are_not_significantly_different(comparison, tmp_path):
     assert "are not significantly different" in pair.sentence()
 
 
-def test_systems_of_unlike_seeds_are_compared_and_the_first_named_does_not_matter(comparison):
+@pytest.mark.parametrize("seeds", [(2, 2), (2, 1), (1, 2)])
+def test_swapping_nothing_leaves_the_difference_of_the_means(comparison, seeds, monkeypatch):
     svm, majority = (system.runs for system in comparison[0].systems)
-    for runs in ([*svm, majority[0]], [majority[0], *svm], [svm[0], *majority]):
-        pair = compare.from_runs(runs).pair("svm", "majority", "macro-f1")
-        assert pair.significant
-        assert pair.difference.observed > 0
-        assert pair.difference.p < 0.01
+    monkeypatch.setattr(significance, "swaps", lambda n, r, seed: np.zeros((r, n), np.float32))
+    given = []
+    plain = significance.compare
+
+    def watched(observed, first, second, swapped):
+        given.append((observed, swapped))
+        return plain(observed, first, second, swapped)
+
+    monkeypatch.setattr(significance, "compare", watched)
+    found = compare.from_runs([*svm[: seeds[0]], *majority[: seeds[1]]])
+    assert len(given) == 2
+    for observed, swapped in given:
+        assert observed != 0
+        assert swapped == pytest.approx(np.full(len(swapped), observed))
+    # What is left when nothing is swapped is all of it, so nothing is beyond chance.
+    assert all(pair.difference.p == 1.0 for pair in found.pairs)
+
+
+def test_the_order_in_which_runs_are_given_changes_nothing(comparison):
+    runs = [run for system in comparison[0].systems for run in system.runs]
+    there, back = (compare.from_runs(given).pairs for given in (runs, runs[::-1]))
+    assert [pair.difference.p for pair in there] == [pair.difference.p for pair in back]
 
 
 def test_an_interrupted_comparison_goes_on_where_it_was(comparison):

@@ -31,8 +31,10 @@ def render(comparison: Comparison) -> Markup | None:
     return body + html.paragraph(
         "The larger p of two tests: a paired bootstrap over the test documents (Berg-Kirkpatrick "
         "et al. 2012), seeds drawn anew each time, and what is left of the difference when both "
-        "systems swap their answers to documents drawn by lot (Yeh 2000), which is exact where "
-        "labels have few test documents, but takes the runs as they are. p corrected for the "
-        "number of pairs a metric by Holm's method (1979). Below 0.05 counts as different. A "
-        "label of which a resample has no document is left out of its macro-F1."
+        "systems swap their answers to documents drawn by lot (Yeh 2000): the bootstrap alone "
+        "calls too many equal systems different where labels have few test documents. With one "
+        "seed a system, p is about these two runs, not about what other seeds would do. p "
+        "corrected for the number of pairs a metric by Holm's method (1979); below 0.05 counts as "
+        "different. Intervals are the bootstrap's; a label of which a resample has no document is "
+        "left out of its macro-F1."
     )
