@@ -3,7 +3,7 @@
 What they add up to beside a whole model's time says what runs between them, and what it costs that
 each finds its tensors further away than when it runs again and again; beside the limit, what the
 pieces themselves leave. Of a step the first layer does less, and the gradient that is added to the
-residual is not among the pieces. Letters: ``l`` tokens, ``d`` inner channels, ``n`` states.
+residual is not among the pieces.
 """
 
 import statistics
@@ -27,6 +27,7 @@ TWICE = ("x_proj", "dt_proj", "causal_conv1d", "rms_norm")
 SCAN_OPERATIONS = 17
 """Of one state at one token: a product, an exponential of ten, and what the recurrence takes."""
 LORA_RANK = 16
+"""As :func:`longdoc.adapters.lora.add_lora` has it."""
 ROUNDS = 7
 
 
@@ -35,10 +36,10 @@ class Piece:
     """One piece of a layer.
 
     Attributes:
-        forward: Median seconds of one run.
-        operations: Floating-point operations of one run.
+        forward: Seconds, from the median of some runs.
+        operations: Floating-point operations.
         moved: Bytes of its tensors, read and written once.
-        backward: Median seconds of its gradients; 0 where none were asked for.
+        backward: Seconds of its gradients, likewise; 0 where none were asked for.
     """
 
     name: str
@@ -53,10 +54,8 @@ class Piece:
 
     def times(self, count: float) -> "Piece":
         """Give so many runs of it as one piece."""
-        return Piece(
-            self.name, *(count * n for n in (self.forward, self.operations, self.moved,
-                                             self.backward))
-        )  # fmt: skip
+        numbers = (self.forward, self.operations, self.moved, self.backward)
+        return Piece(self.name, *(count * number for number in numbers))
 
 
 def forward(bfloat16: bool, tokens: int, at_once: int) -> list[Piece]:
@@ -97,9 +96,7 @@ def _both_ways(run: Callable[[], Any], leaves: Sequence[Tensor]) -> tuple[float,
         return there, 0.0
     y = run()
     gradient = torch.ones_like(y)
-    return there, _median(
-        lambda: torch.autograd.grad(y, leaves, gradient, retain_graph=True, allow_unused=True)
-    )
+    return there, _median(lambda: torch.autograd.grad(y, leaves, gradient, retain_graph=True))
 
 
 def _work(tokens: int, inputs: int, outputs: int, size: int) -> tuple[float, float]:

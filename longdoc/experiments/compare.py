@@ -233,12 +233,12 @@ def _same_test(first: Run, second: Run) -> bool:
 
 def _answers(runs: Sequence[Run], mode: str) -> list[sparse.csr_array]:
     """Give what each run decided, by seed, shape ``(n, c)``; few labels are, so little is kept."""
-    runs = sorted(runs, key=lambda run: run.settings.training.seed)
-    tests = [run.predictions()["test"] for run in runs]
-    return [
-        sparse.csr_array(decide(test.scores, test.kind, np.array(run.metrics["thresholds"][mode])))
-        for run, test in zip(runs, tests, strict=True)
-    ]
+    found = []
+    for run in sorted(runs, key=lambda run: run.settings.training.seed):
+        test = run.predictions()["test"]
+        decided = decide(test.scores, test.kind, np.array(run.metrics["thresholds"][mode]))
+        found.append(sparse.csr_array(decided))
+    return found
 
 
 def _resample(

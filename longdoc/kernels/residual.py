@@ -67,7 +67,15 @@ def around(
 
 
 def add(x: Tensor, y: Tensor) -> Tensor:
-    """Give the sum of two contiguous tensors of one shape, float32 and float32 or bfloat16."""
+    """Give the sum in float32, in one pass over memory, where :func:`serves` says yes.
+
+    Args:
+        x: Any shape, float32 on a CPU.
+        y: The same shape, float32 or bfloat16.
+
+    Raises:
+        RuntimeError: The compiled kernels are not there.
+    """
     found: Tensor = _Added.apply(x, y)  # type: ignore[no-untyped-call]
     return found
 

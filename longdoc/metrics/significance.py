@@ -188,14 +188,19 @@ def compare(
     """
     gaps = first - second
     low, high = interval(gaps)
-    p = _as_far(gaps - gaps.mean(), observed)
+    p = share_as_far(gaps - gaps.mean(), observed)
     if swapped is not None:
-        p = max(p, _as_far(swapped, observed))
+        p = max(p, share_as_far(swapped, observed))
     return Difference(observed, low, high, p)
 
 
-def _as_far(gaps: NDArray[np.float64], observed: float) -> float:
-    """Give the share of differences, the observed one among them, as far from zero as that is."""
+def share_as_far(gaps: NDArray[np.float64], observed: float) -> float:
+    """Give the share of differences, the observed one among them, at least as far from zero.
+
+    Args:
+        gaps: Differences by chance, shape ``(r,)``.
+        observed: The one that was observed.
+    """
     # Those that are the same in exact arithmetic differ by rounding.
     extreme = int((np.abs(gaps) >= abs(observed) - ROUNDING).sum())
     return (extreme + 1) / (len(gaps) + 1)

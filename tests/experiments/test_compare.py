@@ -1,0 +1,143 @@
+"""Comparisons of runs: what is the same for all, what differs, and how sure that is."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from longdoc.errors import LongdocError, RunError
+from longdoc.experiments import compare, plan, run, store
+from longdoc.metrics import significance
+from tests.conftest import made_corpus
+from tests.experiments.test_runs import TINY, settings
+
+PLAN = {
+    "name": "small", "seeds": [0, 1], "resamples": 200, "baselines": False, "settings": TINY,
+    "systems": [
+        {"name": "svm", "baseline": {"name": "tfidf-svm"}},
+        {"name": "majority", "baseline": {"name": "majority"}},
+        {"name": "missing", "backbone": {"name": "no-such-backbone"}},
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory):
+    root = tmp_path_factory.mktemp("compare")
+    return compare.execute(plan.make(PLAN), root), root
+
+
+def test_a_comparison_orders_systems_and_names_what_did_not_run(comparison):
+    found, _ = comparison
+    assert [system.name for system in found.systems] == ["svm", "majority"]
+    assert set(found.failures) == {"missing (seed 0)", "missing (seed 1)"}
+    assert "is no catalogue name" in found.failures["missing (seed 0)"]
+    assert [len(system.runs) for system in found.systems] == [2, 2]
+
+
+def test_every_pair_is_tested_for_both_metrics_and_said_in_words(comparison):
+    found, _ = comparison
+    assert {(p.first, p.second, p.metric) for p in found.pairs} == {
+        ("svm", "majority", "micro-f1"), ("svm", "majority", "macro-f1"),
+    }  # fmt: skip
+    sentence = found.pair("majority", "svm", "macro-f1").sentence()
+    assert sentence.startswith("svm is better than majority in macro-f1 by")
+
+
+def test_equal_systems_are_not_significantly_different(comparison, tmp_path):
+    found, _ = comparison
+    copies = [store.load(r.folder) for r in found.systems[0].runs]
+    other = [store.Run(**{**vars(r), "system": "twin"}) for r in copies]
+    both = compare.from_runs([*copies, *other])
+    pair = both.pair("svm", "twin", "macro-f1")
+    assert not pair.significant
+    assert "are not significantly different" in pair.sentence()
+
+
+@pytest.mark.parametrize("seeds", [(2, 2), (2, 1), (1, 2)])
+def test_swapping_nothing_leaves_the_difference_of_the_means(comparison, seeds, monkeypatch):
+    svm, majority = (system.runs for system in comparison[0].systems)
+    monkeypatch.setattr(significance, "swaps", lambda n, r, seed: np.zeros((r, n), np.float32))
+    given = []
+    plain = significance.compare
+
+    def watched(observed, first, second, swapped):
+        given.append((observed, swapped))
+        return plain(observed, first, second, swapped)
+
+    monkeypatch.setattr(significance, "compare", watched)
+    found = compare.from_runs([*svm[: seeds[0]], *majority[: seeds[1]]])
+    assert len(given) == 2
+    for observed, swapped in given:
+        assert observed != 0
+        assert swapped == pytest.approx(np.full(len(swapped), observed))
+    # What is left when nothing is swapped is all of it, so nothing is beyond chance.
+    assert all(pair.difference.p == 1.0 for pair in found.pairs)
+
+
+def test_the_order_in_which_runs_are_given_changes_nothing(comparison, monkeypatch):
+    plain = store.Run.predictions
+
+    def unlike(self):
+        # A system that is made without chance says the same with every seed.
+        found = plain(self)
+        noise = np.random.default_rng(self.settings.training.seed).random(
+            found["test"].scores.shape
+        )
+        changed = dataclasses.replace(found["test"], scores=noise.astype(np.float32))
+        return {**found, "test": changed}
+
+    monkeypatch.setattr(store.Run, "predictions", unlike)
+    svm, majority = (system.runs for system in comparison[0].systems)
+    there, back = (
+        compare.from_runs([*runs, *majority]).pairs for runs in (svm, tuple(reversed(svm)))
+    )
+    assert [pair.difference for pair in there] == [pair.difference for pair in back]
+
+
+def test_an_interrupted_comparison_goes_on_where_it_was(comparison):
+    found, root = comparison
+    before = {
+        r.folder: (r.folder / "metrics.json").stat().st_mtime_ns
+        for s in found.systems
+        for r in s.runs
+    }
+    gone = found.systems[0].runs[0].folder
+    shutil.rmtree(gone)
+    again = compare.execute(plan.make(PLAN), root)
+    assert compare.as_values(again) == compare.as_values(found)
+    for folder, time in before.items():
+        assert ((folder / "metrics.json").stat().st_mtime_ns == time) == (folder != gone)
+
+
+def test_the_comparison_is_kept_as_json(comparison):
+    found, root = comparison
+    kept = json.loads((root / "small" / "comparison.json").read_text())
+    assert kept["systems"][0]["test"]["fixed"]["micro-f1"]["mean"] == found.systems[0].mean(
+        "micro-f1", "fixed"
+    )
+    assert kept["not_run"] == found.failures
+
+
+def test_runs_on_other_documents_are_not_compared(comparison, tmp_path):
+    found, _ = comparison
+    other = run.execute(settings(baseline={"name": "majority"}), tmp_path, corpus=made_corpus())
+    with pytest.raises(RunError, match="were made on different documents"):
+        compare.from_runs([found.systems[0].runs[0], store.load(other)])
+
+
+def test_a_plan_of_which_nothing_runs_says_why(tmp_path):
+    broken = {**PLAN, "systems": [{"name": "x", "data": {"dataset": "no-such-data"}}]}
+    with pytest.raises(
+        LongdocError, match="not one run succeeded: there is no file or folder no-such-data"
+    ):
+        compare.execute(plan.make(broken), tmp_path)
+
+
+def test_intervals_hold_the_mean(comparison):
+    found, _ = comparison
+    for system in found.systems:
+        low, high = system.intervals["micro-f1"]
+        assert low <= system.mean("micro-f1", found.mode) <= high
