@@ -1,8 +1,9 @@
 """Matrix products at the rate the processor has.
 
 PyTorch hands float32 products to MKL, which leaves AVX-512 unused on AMD processors; oneDNN, which
-it has as well, is about twice as fast there, and a tenth slower on Intel's
-(docs/experiment-log.md). Letters: ``m`` tokens, ``k`` inputs, ``n`` outputs.
+it has as well, is about twice as fast there, and slower on Intel's and on AMD's without AVX-512
+(docs/experiment-log.md). Where PyTorch is slow with bfloat16, :mod:`longdoc.kernels.bfloat16` has
+it. Letters: ``m`` tokens, ``k`` inputs, ``n`` outputs.
 """
 
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from longdoc.kernels import memory
+from longdoc.kernels import bfloat16, memory
 
 FEWEST = 64
 """Tokens below which a product is not worth the detour."""
@@ -27,9 +28,14 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         offset = None if bias is None else bias.expand(weight.shape[0]).to(x.dtype).contiguous()
         result: Tensor = _onednn(x, weight, offset, "none", [], "")
         return result
-    if not many or bias is not None or not _same(x, weight):
+    if not many or not _same(x, weight):
         return affine(x, weight, bias)
-    return shaped(multiplied(x.reshape(-1, x.shape[-1]), weight.t()), x)
+    rows = x.reshape(-1, x.shape[-1])
+    if bfloat16.serves(x, weight):
+        return shaped(bfloat16.multiply(rows, weight.t(), bias), x)
+    if bias is not None:
+        return affine(x, weight, bias)
+    return shaped(multiplied(rows, weight.t()), x)
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -55,13 +61,15 @@ def _same(x: Tensor, weight: Tensor) -> bool:
 
 def multiplied(left: Tensor, right: Tensor) -> Tensor:
     """Multiply ``(m, k)`` by ``(k, n)``, into memory that is used again."""
+    if bfloat16.serves(left, right):
+        return bfloat16.multiply(left, right)
     out = memory.empty((left.shape[0], right.shape[1]), left.dtype, left.device)
     return torch.mm(left, right, out=out)
 
 
 def _find() -> Any:
     """Find oneDNN's product, private to torch; None where torch has it not or it is no faster."""
-    if processor_is_intels():
+    if processor_is_intels() or not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
         return None
     try:
         operator = torch.ops.mkldnn._linear_pointwise
@@ -84,7 +92,7 @@ _onednn = _find() if torch.backends.mkldnn.is_available() else None
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Do what ``torch.nn.functional.linear`` does, at oneDNN's rate in float32 on a CPU.
+    """Do what ``torch.nn.functional.linear`` does, at the processor's rate.
 
     Args:
         x: Shape ``(..., k)``.
@@ -92,29 +100,43 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         bias: Shape ``(n,)``.
 
     Returns:
-        Shape ``(..., n)``.
+        Shape ``(..., n)``, in autocast's type where it is on.
     """
-    plain = (
-        x.dtype != torch.float32
-        or weight.dtype != torch.float32
-        or (bias is not None and bias.shape != weight.shape[:1])
-        or x.device.type != "cpu"
-        or torch.is_autocast_enabled("cpu")
-        or x.numel() < FEWEST * x.shape[-1]
-    )
     if torch.compiler.is_compiling():
         return F.linear(x, weight, bias)
-    if plain or _onednn is None:
+    kind = kind_of_products(x)
+    plain = (
+        x.device.type != "cpu"
+        or x.numel() < FEWEST * x.shape[-1]
+        or (bias is not None and bias.shape != weight.shape[:1])
+    )
+    if plain or not _has_own_way(x, weight, kind):
         return affine(x, weight, bias)
-    found: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    with torch.autocast("cpu", enabled=False):
+        found: Tensor = _Linear.apply(x.to(kind), weight, bias)  # type: ignore[no-untyped-call]
     return found
+
+
+def kind_of_products(x: Tensor) -> torch.dtype:
+    """Give the type that products of ``x`` are made in on a CPU: autocast's where it is on."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+
+
+def _has_own_way(x: Tensor, weight: Tensor, kind: torch.dtype) -> bool:
+    """Say whether products of this type go another way than torch's."""
+    types = {x.dtype, weight.dtype}
+    if kind == torch.float32:
+        return types == {torch.float32} and _onednn is not None
+    casts = torch.is_autocast_enabled("cpu") and types <= {torch.float32, torch.bfloat16}
+    return kind == torch.bfloat16 and (casts or types == {kind}) and bfloat16.slow()
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return product(x, weight, bias)
+        ctx.bias_type = None if bias is None else bias.dtype
+        return product(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
 
     @staticmethod
     @once_differentiable
@@ -123,11 +145,10 @@ class _Linear(torch.autograd.Function):
         for_x, for_weight, for_bias = ctx.needs_input_grad
         rows = dy.reshape(-1, dy.shape[-1])
         with torch.autocast("cpu", enabled=False):
-            return (
-                back(rows, weight).view(x.shape) if for_x else None,
-                across(rows, x.reshape(-1, x.shape[-1])) if for_weight else None,
-                rows.sum(0) if for_bias else None,
-            )
+            dx = back(rows, weight.to(x.dtype)).view(x.shape) if for_x else None
+            dw = across(rows, x.reshape(-1, x.shape[-1])).to(weight.dtype) if for_weight else None
+            db = rows.sum(0, dtype=torch.float32).to(ctx.bias_type) if for_bias else None
+        return dx, dw, db
 
 
 def back(rows: Tensor, weight: Tensor) -> Tensor:
@@ -143,7 +164,9 @@ def reads_columns(kind: torch.dtype) -> bool:
 
 
 def across(left: Tensor, right: Tensor) -> Tensor:
-    """Multiply the transpose of ``(m, n)`` by ``(m, k)``."""
+    """Multiply the transpose of ``(m, n)`` by ``(m, k)``; gives float32 where it is bfloat16."""
+    if bfloat16.serves(left, right):
+        return bfloat16.gather(left, right)
     if not reads_columns(left.dtype):
         return left.t() @ right
     return product(left.t().contiguous(), right.t().contiguous())

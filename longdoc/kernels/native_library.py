@@ -81,8 +81,18 @@ class LowRankArguments(ctypes.Structure):
     """What the gradients of a low-rank update are made with."""
 
     _fields_ = _fields(
-        "tokens inputs outputs rank part x_t dy_t",
+        "tokens inputs outputs rank part half x_t dy_t",
         "x dy a b da db down",
+    )
+
+
+class ProductArguments(ctypes.Structure):
+    """What two matrices of bfloat16 are multiplied with."""
+
+    _fields_ = (
+        *_fields("m n k narrow add parts a_m a_k b_k b_n", ""),
+        ("scaling", ctypes.c_double),
+        *_fields("", "a b bias out packed"),
     )
 
 
@@ -114,7 +124,7 @@ class AddNormArguments(ctypes.Structure):
 
 RECORDS = (
     *(ScanArguments, ConvArguments, NormArguments, DropoutArguments),
-    *(MergeArguments, AddArguments, LowRankArguments, AttentionArguments),
+    *(MergeArguments, AddArguments, LowRankArguments, ProductArguments, AttentionArguments),
     *(GeluArguments, AddNormArguments),
 )
 SIZES = (SPAN, TILE, MOST_STATES, *map(ctypes.sizeof, RECORDS))

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from longdoc.kernels import bfloat16
+from longdoc.kernels.linear import multiplied
+
 ROWS = 256
 """Rows at a time; with 8,192 entries their logits stay in the second-level cache."""
 
@@ -34,7 +37,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             for start in range(0, len(hidden), ROWS):
                 rows = slice(start, start + ROWS)
                 given = hidden[rows].to(kind)
-                logits = (given @ narrow.t()).to(_wide(kind))
+                logits = multiplied(given, narrow.t()).to(_wide(kind))
                 if bias is not None:
                     logits += bias
                 aims = targets[rows, None]
@@ -50,8 +53,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 if to_bias is not None:
                     to_bias += share.sum(0)
                 share = share.to(kind)
-                to_hidden[rows] = share @ narrow
-                to_weight += share.t() @ given
+                to_hidden[rows] = multiplied(share, narrow)
+                to_weight += _over_tokens(share, given)
         ctx.save_for_backward(to_hidden, to_weight, to_bias)
         return (total / len(hidden)).to(_wide(kind))
 
@@ -59,6 +62,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return (*(None if part is None else part * gradient for part in ctx.saved_tensors), None)
+
+
+def _over_tokens(left: Tensor, right: Tensor) -> Tensor:
+    """Multiply the transpose of ``(p, v)`` by ``(p, d)``."""
+    return bfloat16.gather(left, right) if bfloat16.serves(left, right) else left.t() @ right
 
 
 def _wide(kind: torch.dtype) -> torch.dtype:

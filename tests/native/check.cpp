@@ -27,6 +27,29 @@ static void close(const char *what, const std::vector<float> &found, const std::
     }
 }
 
+// Numbers that bfloat16 has, and the same as bfloat16.
+static std::vector<float> coarse(std::vector<float> values) {
+  for (auto &value : values) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    bits &= 0xffff0000u;
+    std::memcpy(&value, &bits, 4);
+  }
+  return values;
+}
+
+static std::vector<uint16_t> halves(const std::vector<float> &values) {
+  std::vector<uint16_t> found(values.size());
+  for (size_t i = 0; i < values.size(); i++) std::memcpy(&found[i], (const char *)&values[i] + 2, 2);
+  return found;
+}
+
+static std::vector<float> floats(const std::vector<uint16_t> &values) {
+  std::vector<float> found(values.size(), 0.0f);
+  for (size_t i = 0; i < values.size(); i++) std::memcpy((char *)&found[i] + 2, &values[i], 2);
+  return found;
+}
+
 static std::vector<int64_t> part_starts(const std::vector<int64_t> &starts, int64_t size) {
   std::vector<int64_t> before{0};
   for (size_t i = 1; i < starts.size(); i++)
@@ -154,7 +177,7 @@ static void check_merge_and_add(int level, int threads, int64_t rows, int64_t co
 }
 
 static void check_low_rank(int level, int threads, int64_t tokens, int64_t inputs, int64_t outputs, int64_t rank) {
-  auto x = drawn(tokens * inputs), dy = drawn(tokens * outputs), a = drawn(rank * inputs), b = drawn(rank * outputs);
+  auto x = coarse(drawn(tokens * inputs)), dy = coarse(drawn(tokens * outputs)), a = drawn(rank * inputs), b = drawn(rank * outputs);
   LowRankArguments s{};
   s.tokens = tokens, s.inputs = s.x_t = inputs, s.outputs = s.dy_t = outputs, s.rank = rank, s.part = 40;
   const int64_t parts = (tokens + s.part - 1) / s.part;
@@ -176,6 +199,39 @@ static void check_low_rank(int level, int threads, int64_t tokens, int64_t input
   close("narrowed gradient", down, wanted_down);
   close("gradient of a", da, wanted_da);
   close("gradient of b", db, wanted_db);
+  // The same numbers as bfloat16, the same sums.
+  const auto half_x = halves(x), half_dy = halves(dy);
+  std::vector<float> half_da(da.size()), half_db(db.size());
+  s.half = 1, s.x = half_x.data(), s.dy = half_dy.data(), s.da = half_da.data(), s.db = half_db.data();
+  if (!longdoc_low_rank(&s, level, threads) || half_da != da || half_db != db) failures++;
+}
+
+// Products of bfloat16, into float32 with a bias, and added to bfloat16.
+static void check_product(int level, int threads, int64_t m, int64_t k, int64_t n, bool transposed) {
+  const auto a = coarse(drawn(m * k)), b = coarse(drawn(k * n)), bias = drawn(n), before = coarse(drawn(m * n));
+  const auto half_a = halves(a), half_b = halves(b);
+  const int64_t room = (n + 31) / 32 * 32;
+  std::vector<float> out(m * n), packed(room * k);
+  ProductArguments s{};
+  s.m = m, s.n = n, s.k = k, s.parts = std::min<int64_t>(3, (n + 31) / 32), s.scaling = -0.5;
+  // Transposed, rows of one and columns of the other lie side by side.
+  s.a_m = transposed ? 1 : k, s.a_k = transposed ? m : 1, s.b_k = transposed ? 1 : n, s.b_n = transposed ? k : 1;
+  s.a = (const Half *)half_a.data(), s.b = (const Half *)half_b.data();
+  s.bias = bias.data(), s.out = out.data(), s.packed = packed.data();
+  if (!longdoc_product(&s, level, threads)) failures++;
+  auto added = halves(before);
+  s.narrow = s.add = 1, s.bias = nullptr, s.out = added.data();
+  if (!longdoc_product(&s, level, threads)) failures++;
+  std::vector<double> wanted(m * n), wanted_added(m * n);
+  for (int64_t i = 0; i < m; i++)
+    for (int64_t j = 0; j < n; j++) {
+      double sum = 0;
+      for (int64_t p = 0; p < k; p++) sum += (double)a[i * s.a_m + p * s.a_k] * b[p * s.b_k + j * s.b_n];
+      wanted[i * n + j] = bias[j] - 0.5 * sum;
+      wanted_added[i * n + j] = before[i * n + j] - 0.5 * sum;
+    }
+  close("product", out, wanted);
+  close("product added to bfloat16", floats(added), wanted_added, 4e-3);
 }
 
 static void check_attention(int level, int threads, int64_t documents, int64_t heads, int64_t tokens, int64_t width) {
@@ -225,29 +281,6 @@ static void check_attention(int level, int threads, int64_t documents, int64_t h
     std::printf("dropout of weights: %g forward, %g back\n", forward, back);
     failures++;
   }
-}
-
-// Numbers that bfloat16 has, and the same as bfloat16.
-static std::vector<float> coarse(std::vector<float> values) {
-  for (auto &value : values) {
-    uint32_t bits;
-    std::memcpy(&bits, &value, 4);
-    bits &= 0xffff0000u;
-    std::memcpy(&value, &bits, 4);
-  }
-  return values;
-}
-
-static std::vector<uint16_t> halves(const std::vector<float> &values) {
-  std::vector<uint16_t> found(values.size());
-  for (size_t i = 0; i < values.size(); i++) std::memcpy(&found[i], (const char *)&values[i] + 2, 2);
-  return found;
-}
-
-static std::vector<float> floats(const std::vector<uint16_t> &values) {
-  std::vector<float> found(values.size(), 0.0f);
-  for (size_t i = 0; i < values.size(); i++) std::memcpy((char *)&found[i] + 2, &values[i], 2);
-  return found;
 }
 
 // bfloat16, in tiles where the processor has them, against float32: eight bits are 4e-3 a rounding, and weights and
@@ -336,7 +369,8 @@ int main() {
           check_norm_and_dropout(level, threads, 70, d);
           check_merge_and_add(level, threads, 13 * k, d, k);
           check_low_rank(level, threads, 50 * k - 37, d, 3 * d + k, 4 * k + 1);
-          checks += 3;
+          check_product(level, threads, 70 * k - 67, 191 * d / 16 + k, 30 * d - 29, d % 2);
+          checks += 4;
         }
       for (int64_t tokens : {1, 2, 31, 32, 65})
         for (int64_t width : {1, 8, 17, 32}) {

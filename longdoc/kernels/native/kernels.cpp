@@ -117,9 +117,21 @@ struct MergeArguments {
 };
 
 struct LowRankArguments {
-  int64_t tokens, inputs, outputs, rank, part, x_t, dy_t;
-  const float *x, *dy, *a, *b;
+  int64_t tokens, inputs, outputs, rank, part, half, x_t, dy_t;
+  const void *x, *dy;
+  const float *a, *b;
   float *da, *db, *down;
+};
+
+// Strides are of any sort; `out` is contiguous and bfloat16 if `narrow`. `packed` has room for all columns of
+// `b`, and for as many more as fill a panel.
+struct ProductArguments {
+  int64_t m, n, k, narrow, add, parts, a_m, a_k, b_k, b_n;
+  double scaling;
+  const Half *a, *b;
+  const float *bias;
+  void *out;
+  float *packed;
 };
 
 // Queries, keys, values, their gradients and the output are (documents, tokens, heads, width); the mask, added
@@ -367,7 +379,7 @@ static bool run(const Arguments &s, void (*task)(const Arguments &, int64_t), in
 
 // So that Python can tell a library that was built from other sources.
 EXPORT int64_t longdoc_size(int which) {
-  const int64_t sizes[] = {SPAN, TILE, MOST_STATES, sizeof(ScanArguments), sizeof(ConvArguments), sizeof(NormArguments), sizeof(DropoutArguments), sizeof(MergeArguments), sizeof(AddArguments), sizeof(LowRankArguments), sizeof(AttentionArguments), sizeof(GeluArguments), sizeof(AddNormArguments)};
+  const int64_t sizes[] = {SPAN, TILE, MOST_STATES, sizeof(ScanArguments), sizeof(ConvArguments), sizeof(NormArguments), sizeof(DropoutArguments), sizeof(MergeArguments), sizeof(AddArguments), sizeof(LowRankArguments), sizeof(ProductArguments), sizeof(AttentionArguments), sizeof(GeluArguments), sizeof(AddNormArguments)};
   return sizes[which];
 }
 
@@ -447,8 +459,18 @@ EXPORT int longdoc_merge(const MergeArguments *s, int level, int threads) {
 }
 
 EXPORT int longdoc_low_rank(const LowRankArguments *s, int level, int threads) {
-  void (*task)(const LowRankArguments &, int64_t) = CHOOSE(level, low_rank_task);
+  void (*task)(const LowRankArguments &, int64_t) =
+      s->half ? CHOOSE(level, low_rank_task<Half>) : CHOOSE(level, low_rank_task<float>);
   return run(*s, task, (s->tokens + s->part - 1) / s->part, threads);
+}
+
+EXPORT int longdoc_product(const ProductArguments *s, int level, int threads) {
+  void (*pack)(const ProductArguments &, int64_t) = CHOOSE(level, pack_task);
+  void (*task)(const ProductArguments &, int64_t) =
+      s->narrow ? CHOOSE(level, product_task<Half>) : CHOOSE(level, product_task<float>);
+  const int64_t columns = CHOOSE(level, TILE_COLUMNS), rows = CHOOSE(level, TASK_ROWS);
+  return run(*s, pack, (s->n + columns - 1) / columns, threads) &&
+         run(*s, task, (s->m + rows - 1) / rows * s->parts, threads);
 }
 
 EXPORT int longdoc_add(const AddArguments *s, int level, int threads) {
