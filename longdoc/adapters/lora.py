@@ -147,7 +147,7 @@ def add_lora(
         modules_to_save=head if classifies else None,
     )
     with _mamba_projections_allowed(model):
-        return use_fused_lora(peft.get_peft_model(model, config))
+        return use_fused_lora(use_fast_linears(peft.get_peft_model(model, config)))
 
 
 def load_lora(model: PreTrainedModel, folder: Path) -> Any:
@@ -155,7 +155,7 @@ def load_lora(model: PreTrainedModel, folder: Path) -> Any:
     use_modular_mixers(model)
     with _mamba_projections_allowed(model):
         loaded = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=False)
-    return use_fused_lora(loaded)
+    return use_fused_lora(use_fast_linears(loaded))
 
 
 def _untie(model: PreTrainedModel, names: Sequence[str]) -> None:

@@ -14,14 +14,15 @@ from transformers.masking_utils import (
     eager_mask,
 )
 
-from longdoc.kernels import attention, native_library
+from longdoc.kernels import attention, bfloat16, native_library
 
 NAME = "longdoc"
 """What transformers' models know it by."""
 
 SHORT = 512
 """Tokens up to which it is the fastest where a CPU trains and has no tiles: at 1,024 torch's fused
-attention is as fast. In tiles (AMX) ours is, whatever the length (docs/experiment-log.md)."""
+attention is as fast. In tiles (AMX) ours is, whatever the length, and so it is in bfloat16 on the
+way back where torch is slow with it (docs/experiment-log.md)."""
 
 
 def choose(
@@ -36,10 +37,12 @@ def choose(
         training: Whether there will be a gradient.
     """
     kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weights
-    tiled = kind == torch.bfloat16 and native_library.multiplies_in_tiles()
+    tiled = native_library.multiplies_in_tiles()
+    slow = training and bfloat16.slow() and native_library.available()
     fastest = training and input_ids.shape[1] <= SHORT
     # A compiled graph would have the matrix instead.
-    fastest = fastest or (tiled and not torch.compiler.is_compiling())
+    compiled = kind == torch.bfloat16 and not torch.compiler.is_compiling()
+    fastest = fastest or (compiled and (tiled or slow))
     config._attn_implementation = NAME if fastest and input_ids.device.type == "cpu" else "sdpa"
 
 

@@ -1,9 +1,9 @@
 """Matrix products at the rate the processor has.
 
 PyTorch hands float32 products to MKL, which leaves AVX-512 unused on AMD processors; oneDNN, which
-it has as well, is about twice as fast there, and slower on Intel's and on AMD's without AVX-512
-(docs/experiment-log.md). Where PyTorch is slow with bfloat16, :mod:`longdoc.kernels.bfloat16` has
-it. Letters: ``m`` tokens, ``k`` inputs, ``n`` outputs.
+it has as well, is about twice as fast there, a tenth slower on Intel's, and no faster on AMD's
+without AVX-512 (docs/experiment-log.md). Where PyTorch is slow with bfloat16, so is not
+:mod:`longdoc.kernels.bfloat16`. Letters: ``m`` tokens, ``k`` inputs, ``n`` outputs.
 """
 
 from pathlib import Path
@@ -22,20 +22,17 @@ FEWEST = 64
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Multiply ``(..., k)`` by the transpose of ``(n, k)``, without gradients."""
+    if bfloat16.serves(x, weight):
+        return shaped(bfloat16.multiply(x.reshape(-1, x.shape[-1]), weight.t(), bias), x)
     many = x.numel() >= FEWEST * x.shape[-1]
     if many and x.dtype == torch.float32 and x.device.type == "cpu" and _onednn is not None:
         # oneDNN reads the bias without its strides.
         offset = None if bias is None else bias.expand(weight.shape[0]).to(x.dtype).contiguous()
         result: Tensor = _onednn(x, weight, offset, "none", [], "")
         return result
-    if not many or not _same(x, weight):
+    if not many or bias is not None or not _same(x, weight):
         return affine(x, weight, bias)
-    rows = x.reshape(-1, x.shape[-1])
-    if bfloat16.serves(x, weight):
-        return shaped(bfloat16.multiply(rows, weight.t(), bias), x)
-    if bias is not None:
-        return affine(x, weight, bias)
-    return shaped(multiplied(rows, weight.t()), x)
+    return shaped(multiplied(x.reshape(-1, x.shape[-1]), weight.t()), x)
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -69,7 +66,7 @@ def multiplied(left: Tensor, right: Tensor) -> Tensor:
 
 def _find() -> Any:
     """Find oneDNN's product, private to torch; None where torch has it not or it is no faster."""
-    if processor_is_intels() or not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+    if processor_is_intels() or bfloat16.is_x86_without_avx512():
         return None
     try:
         operator = torch.ops.mkldnn._linear_pointwise
@@ -105,9 +102,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if torch.compiler.is_compiling():
         return F.linear(x, weight, bias)
     kind = kind_of_products(x)
+    fewest = bfloat16.FEWEST if kind == torch.bfloat16 else FEWEST
     plain = (
         x.device.type != "cpu"
-        or x.numel() < FEWEST * x.shape[-1]
+        or x.numel() < fewest * x.shape[-1]
         or (bias is not None and bias.shape != weight.shape[:1])
     )
     if plain or not _has_own_way(x, weight, kind):

@@ -123,7 +123,7 @@ def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
             dropout(multiplied((scaling * down).to(kind), a.to(kind)), rate, seed, to=dx)
         dx = dx.view(x.shape)
     dweight = across(rows, x.reshape(-1, x.shape[-1])) if ctx.needs_input_grad[1] else None
-    dbias = rows.sum(0).float() if biased and ctx.needs_input_grad[2] else None
+    dbias = rows.sum(0, dtype=torch.float32) if biased and ctx.needs_input_grad[2] else None
     if dweight is not None:
         dweight = dweight.to(weight.dtype)
     return dx, dweight, dbias, da.to(a.dtype), db.to(b.dtype), None, None, None
@@ -151,9 +151,7 @@ def factor_gradients(
         return _compiled_gradients(x, dy, a, b, scaling)
     low = multiplied(x, a.t().to(x.dtype)) if low is None else low
     down = multiplied(dy, b.to(dy.dtype))
-    if bfloat16.serves(x, dy):
-        return scaling * bfloat16.gather(down, x), scaling * bfloat16.gather(dy, low), down
-    return scaling * (down.t() @ x), scaling * (dy.t() @ low), down
+    return scaling * across(down, x), scaling * across(dy, low), down
 
 
 def _kernel_serves(x: Tensor, dy: Tensor, a: Tensor, b: Tensor) -> bool:

@@ -15,6 +15,8 @@ LEVELS = ("baseline", "AVX2", "AVX-512", "AVX-512 with bfloat16")
 """What the kernels are compiled for, by the number they know it by."""
 SPAN, TILE, MOST_STATES = 128, 64, 256
 """Tokens between two kept states, tokens a task of what is not recurrent, states a channel."""
+PANEL = 32
+"""Columns that a product's packed factor has room for at a time."""
 
 
 def _fields(numbers: str, pointers: str) -> list[tuple[str, type]]:
@@ -127,7 +129,7 @@ RECORDS = (
     *(MergeArguments, AddArguments, LowRankArguments, ProductArguments, AttentionArguments),
     *(GeluArguments, AddNormArguments),
 )
-SIZES = (SPAN, TILE, MOST_STATES, *map(ctypes.sizeof, RECORDS))
+SIZES = (SPAN, TILE, MOST_STATES, PANEL, *map(ctypes.sizeof, RECORDS))
 
 
 @functools.cache

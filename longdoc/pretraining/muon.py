@@ -1,10 +1,13 @@
 """Muon for the matrices of a backbone, AdamW for the rest of it, as one optimizer."""
 
+import contextlib
 from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from longdoc.kernels.bfloat16 import FastProducts, slow
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
@@ -67,8 +70,10 @@ class MuonWithAdamW(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for part in self.parts:
-            part.step()
+        # Muon multiplies in bfloat16, whatever the weights are.
+        with FastProducts() if slow() else contextlib.nullcontext():
+            for part in self.parts:
+                part.step()
         return loss
 
     def state_dict(self) -> dict[str, Any]:

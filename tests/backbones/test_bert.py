@@ -15,7 +15,7 @@ from longdoc.backbones.bert_attention import NAME, attend
 from longdoc.backbones.dropout import FastDropout, use_fast_dropouts
 from longdoc.backbones.settings import BackboneSettings
 from longdoc.errors import SettingsError
-from longdoc.kernels import native_library
+from longdoc.kernels import bfloat16, native_library
 from longdoc.tokens import tokenizers
 from tests import tolerances
 from tests.assertions import assert_close
@@ -84,19 +84,26 @@ def test_pooling_is_saved_with_the_weights(tmp_path):
         )
 
 
-@pytest.mark.parametrize("tiles", [True, False])
+@pytest.mark.parametrize(("tiles", "slow"), [(True, False), (False, False), (False, True)])
 @pytest.mark.parametrize("half", [True, False])
 def test_attention_is_ours_where_short_documents_train_and_wherever_there_are_tiles(
-    tiles, half, monkeypatch
+    tiles, slow, half, monkeypatch
 ):
     monkeypatch.setattr(native_library, "multiplies_in_tiles", lambda: tiles)
+    monkeypatch.setattr(native_library, "available", lambda: True)
+    monkeypatch.setattr(bfloat16, "slow", lambda: slow)
     ours = model("mean", max_position_embeddings=1024)
     used = []
     for training, length in ((True, 512), (True, 513), (False, 512)):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
             ours.train(training)(torch.ones(1, length, dtype=torch.long))
         used.append(ours.bert.config._attn_implementation)
-    assert used == ([NAME] * 3 if tiles and half else [NAME, "sdpa", "sdpa"])
+    wanted = [
+        NAME,
+        NAME if half and (tiles or slow) else "sdpa",
+        NAME if half and tiles else "sdpa",
+    ]
+    assert used == wanted
 
 
 def test_an_attention_that_was_asked_for_stays():

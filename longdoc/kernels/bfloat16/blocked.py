@@ -33,7 +33,7 @@ def add(to: Tensor, left: Tensor, right: Tensor, scaling: float) -> None:
 
 def gather(left: Tensor, right: Tensor) -> Tensor:
     """Multiply the transpose of ``(m, n)`` by ``(m, k)``."""
-    total = torch.zeros(left.shape[1], right.shape[1])
+    total = right.new_zeros(left.shape[1], right.shape[1], dtype=torch.float32)
     for rows, some in _blocks(left):
         total.addmm_(some.t(), right[rows].float())
     return total

@@ -7,10 +7,8 @@ import torch
 from torch import Tensor
 
 from longdoc.kernels import memory, native_library
-from longdoc.kernels.native_library import ProductArguments
+from longdoc.kernels.native_library import PANEL, ProductArguments
 
-PANEL = 32
-"""Columns that room is made for at a time; the widest panel of the kernel."""
 TASKS, ROWS = 16, 72
 """Few blocks of so many rows are parted by columns as well, until there are so many tasks."""
 TOKENS = 2048
@@ -31,7 +29,7 @@ def add(to: Tensor, left: Tensor, right: Tensor, scaling: float) -> None:
 
 def gather(left: Tensor, right: Tensor) -> Tensor:
     """Multiply the transpose of ``(m, n)`` by ``(m, k)``."""
-    total = torch.zeros(left.shape[1], right.shape[1])
+    total = right.new_zeros(left.shape[1], right.shape[1], dtype=torch.float32)
     for start in range(0, len(left), TOKENS):
         tokens = slice(start, start + TOKENS)
         _run(left[tokens].t(), right[tokens], total, add=True)
@@ -54,8 +52,8 @@ def _run(
         add=add, parts=min(-(-n // PANEL), max(1, TASKS * ROWS // m)), scaling=scaling,
         a_m=left.stride(0), a_k=left.stride(1), b_k=right.stride(0), b_n=right.stride(1),
     )  # fmt: skip
-    packed = torch.empty(-(-n // PANEL) * PANEL * k)
-    offset = None if bias is None else bias.float().contiguous()
+    packed = memory.empty((-(-n // PANEL) * PANEL * k,), torch.float32, left.device)
+    offset = None if bias is None else bias.float().expand(n).contiguous()
     given = {"a": left, "b": right, "bias": offset, "out": out, "packed": packed}
     native_library.fill(arguments, given)
     native_library.call("longdoc_product", arguments)

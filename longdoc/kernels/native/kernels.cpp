@@ -30,6 +30,7 @@ static const int SUB = 8;            // tokens whose states are all there at onc
 static const int TILE = 64;          // tokens a task of what is not recurrent
 static const int FEW = 16;           // tokens a convolution goes through at once
 static const int MOST_STATES = 256;  // states a channel
+static const int PANEL = 32;         // columns that a product's packed factor has room for at a time
 static const int64_t PIECE = 65536;  // elements a task of what is elementwise
 
 struct Half {
@@ -379,7 +380,7 @@ static bool run(const Arguments &s, void (*task)(const Arguments &, int64_t), in
 
 // So that Python can tell a library that was built from other sources.
 EXPORT int64_t longdoc_size(int which) {
-  const int64_t sizes[] = {SPAN, TILE, MOST_STATES, sizeof(ScanArguments), sizeof(ConvArguments), sizeof(NormArguments), sizeof(DropoutArguments), sizeof(MergeArguments), sizeof(AddArguments), sizeof(LowRankArguments), sizeof(ProductArguments), sizeof(AttentionArguments), sizeof(GeluArguments), sizeof(AddNormArguments)};
+  const int64_t sizes[] = {SPAN, TILE, MOST_STATES, PANEL, sizeof(ScanArguments), sizeof(ConvArguments), sizeof(NormArguments), sizeof(DropoutArguments), sizeof(MergeArguments), sizeof(AddArguments), sizeof(LowRankArguments), sizeof(ProductArguments), sizeof(AttentionArguments), sizeof(GeluArguments), sizeof(AddNormArguments)};
   return sizes[which];
 }
 
