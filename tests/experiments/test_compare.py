@@ -112,6 +112,24 @@ def test_an_interrupted_comparison_goes_on_where_it_was(comparison):
         assert ((folder / "metrics.json").stat().st_mtime_ns == time) == (folder != gone)
 
 
+def test_runs_of_several_machines_are_compared_where_they_are_brought_together(
+    comparison, tmp_path, monkeypatch
+):
+    found, root = comparison
+    for each in (each for system in found.systems for each in system.runs):
+        # A model is not needed to compare, and is most of what would have to be carried.
+        place = tmp_path / each.folder.relative_to(root)
+        shutil.copytree(each.folder, place, ignore=shutil.ignore_patterns("model*", "*.npz"))
+
+    def refused(*_given, **_named):
+        pytest.fail("a run that was brought along was made again")
+
+    monkeypatch.setattr(run, "_baseline", refused)
+    again = compare.execute(plan.make(PLAN), tmp_path)
+    assert compare.as_values(again) == compare.as_values(found)
+    assert [len(system.runs) for system in again.systems] == [2, 2]
+
+
 def test_the_comparison_is_kept_as_json(comparison):
     found, root = comparison
     kept = json.loads((root / "small" / "comparison.json").read_text())
