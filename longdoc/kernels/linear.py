@@ -2,7 +2,7 @@
 
 PyTorch hands float32 products to MKL, which leaves AVX-512 unused on AMD processors; oneDNN, which
 it has as well, is about twice as fast there, a tenth slower on Intel's, and no faster on AMD's
-without AVX-512 (docs/experiment-log.md). Where PyTorch is slow with bfloat16, so is not
+without AVX-512 (docs/experiment-log.md). Where PyTorch is slow with bfloat16, it goes to
 :mod:`longdoc.kernels.bfloat16`. Letters: ``m`` tokens, ``k`` inputs, ``n`` outputs.
 """
 

@@ -66,6 +66,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 def _over_tokens(left: Tensor, right: Tensor) -> Tensor:
     """Multiply the transpose of ``(p, v)`` by ``(p, d)``."""
+    # Not linear.across: for oneDNN that copies both, which few rows may not pay for.
     return bfloat16.gather(left, right) if bfloat16.serves(left, right) else left.t() @ right
 
 

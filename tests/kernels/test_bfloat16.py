@@ -141,10 +141,8 @@ def test_every_level_gives_the_product(monkeypatch):
         is_the_product(compiled.multiply(left, right), left, right)
 
 
-@pytest.mark.parametrize("variant", [compiled, blocked])
-def test_sums_are_float32_whatever_torchs_default_is(variant, monkeypatch):
-    if variant is compiled and not native_library.available():
-        pytest.skip("the compiled kernels were not built on this machine")
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_sums_are_float32_whatever_torchs_default_is(variant):
     left, right = half(75, 40), half(75, 90, seed=1)
     wanted, product = variant.gather(left, right), variant.multiply(left.t(), right)
     for kind in (torch.float64, torch.bfloat16):
@@ -256,7 +254,8 @@ def test_the_loss_of_a_language_model_is_what_it_is_elsewhere(slow):
     targets = torch.arange(300) % 70
 
     def loss(hidden, weight):
-        return linear_cross_entropy(hidden, weight, targets)[None]
+        # Of all tokens, so that gradients are not small beside the tolerance.
+        return len(hidden) * linear_cross_entropy(hidden, weight, targets)[None]
 
     def narrow(hidden, weight):
         with torch.autocast("cpu", torch.bfloat16):
@@ -301,5 +300,6 @@ def test_muon_takes_the_steps_it_takes_elsewhere(slow, monkeypatch):
     assert slow.count("add") == 10
     monkeypatch.setattr(muon, "slow", lambda: False)
     wanted = trained()
-    # Fifteen products in a row, each rounded to bfloat16.
-    assert_close(found, wanted, 5 * tolerances.BFLOAT16)
+    # Fifteen products in a row, each rounded to bfloat16; a step is small, so its largest part is one.
+    largest = wanted.abs().max()
+    assert_close(found / largest, wanted / largest, 5 * tolerances.BFLOAT16)

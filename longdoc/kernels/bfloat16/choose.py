@@ -2,8 +2,8 @@
 
 On processors without AVX-512, PyTorch multiplies bfloat16 in plain loops, at a seventh of float32's
 rate or less (docs/experiment-log.md). Here it is read as float32 on the way into a product, which
-then has float32's rate. Sums are float32's, rounded once, as where the processor
-multiplies bfloat16 itself. Letters: ``m`` tokens, ``k`` inputs, ``n`` outputs.
+then has float32's rate. Sums are float32's, rounded once, as where the processor multiplies
+bfloat16 itself. Letters: ``m`` tokens, ``k`` inputs, ``n`` outputs.
 """
 
 import functools
