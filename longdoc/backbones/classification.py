@@ -16,6 +16,7 @@ from transformers.models.llama.modeling_llama import LlamaPreTrainedModel
 
 from longdoc.backbones.gpt_neo import BlockGPTNeoModel, WithoutMasks
 from longdoc.backbones.linear import use_fast_linears
+from longdoc.backbones.llama import use_packed_attention
 from longdoc.heads.pooling import last_token, real_lengths
 
 
@@ -157,6 +158,7 @@ class LlamaForSequenceClassification(LastTokenClassification, LlamaPreTrainedMod
     """A Llama-family backbone with a linear layer on the state of the last real token."""
 
     base_model_prefix = "model"
+    packs_documents = True
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__(config)
@@ -164,4 +166,5 @@ class LlamaForSequenceClassification(LastTokenClassification, LlamaPreTrainedMod
         self.model = LlamaModel(config)
         self.score = nn.Linear(config.hidden_size, int(config.num_labels or 0), bias=False)
         self.post_init()  # type: ignore[no-untyped-call]
+        use_packed_attention(self)
         use_fast_linears(self)

@@ -24,6 +24,7 @@ from transformers.models.gpt_neo.modeling_gpt_neo import (
 
 from longdoc.backbones.activations import FastGelu
 from longdoc.kernels import causal_attention
+from longdoc.kernels.documents import places_of
 
 
 class BlockSelfAttention(GPTNeoSelfAttention):
@@ -170,10 +171,9 @@ def _plain(attention_mask: Tensor | None, kwargs: dict[str, Any]) -> bool:
 
 
 def _places(embedded: Tensor, starts: Tensor | None) -> Tensor:
-    places = torch.arange(embedded.shape[1], device=embedded.device)
     if starts is not None:
-        places = places - starts[:-1].repeat_interleave(starts.diff())
-    return places[None]
+        return places_of(starts)
+    return torch.arange(embedded.shape[1], device=embedded.device)[None]
 
 
 def use_block_attention(model: nn.Module) -> nn.Module:

@@ -24,3 +24,20 @@ def check_starts(starts: Tensor, b: int, length: int) -> None:
     if starts[0] != 0 or starts[-1] != length or not bool((starts.diff() > 0).all()):
         message = f"starts must rise from 0 to {length}, the tokens; got {starts.tolist()}"
         raise ValueError(message)
+
+
+def places_of(starts: Tensor) -> Tensor:
+    """Number the tokens of documents that lie one after the other, each from zero.
+
+    Args:
+        starts: Where each begins, and at last the number of tokens, shape ``(documents + 1,)``.
+
+    Returns:
+        Shape ``(1, l)``.
+
+    Example:
+        >>> places_of(torch.tensor([0, 2, 5]))
+        tensor([[0, 1, 0, 1, 2]])
+    """
+    before = starts[:-1].repeat_interleave(starts.diff())
+    return (torch.arange(len(before), device=starts.device) - before)[None]

@@ -164,26 +164,6 @@ class NextToken(Dataset[dict[str, Tensor]]):
         }
 
 
-class PaddedNextToken(Dataset[dict[str, Tensor]]):
-    """Steps of a causal backbone that reads documents as rows only."""
-
-    def __init__(self, stream: Stream, pieces: Pieces, room: int, marks: Marks, seed: int) -> None:
-        self.stream, self.pieces, self.marks = stream, pieces, marks
-        self.steps = padded(pieces, room, np.random.default_rng([seed, 2]))
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __getitem__(self, step: int) -> dict[str, Tensor]:
-        """Give ``input_ids``, ``attention_mask`` and ``labels``, each ``(b, l)``."""
-        parts = _read(self.stream, self.pieces.take(self.steps[step]))
-        return {
-            "input_ids": _rows([part[:-1] for part in parts], self.marks.pad),
-            "attention_mask": _rows([np.ones(len(part) - 1, np.int64) for part in parts], 0),
-            "labels": _rows([part[1:] for part in parts], IGNORED),
-        }
-
-
 class MaskedToken(Dataset[dict[str, Tensor]]):
     """Steps of BERT: pieces between [CLS] and [SEP], some of their tokens hidden."""
 

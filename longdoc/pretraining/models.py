@@ -25,14 +25,12 @@ from longdoc.backbones.catalog import BackboneCard
 from longdoc.backbones.dropout import use_fast_dropouts
 from longdoc.backbones.gpt_neo import use_block_attention
 from longdoc.backbones.linear import use_fast_linears
+from longdoc.backbones.llama import use_packed_attention
 from longdoc.backbones.mamba import use_modular_mixers
 from longdoc.backbones.neighbours import PLACES, look_at_neighbours
 from longdoc.backbones.settings import BackboneSettings
 from longdoc.pretraining.batches import IGNORED
 from longdoc.pretraining.objective import linear_cross_entropy
-
-PACKS = ("mamba", "gpt_neo")
-"""Families that read pieces laid one after the other."""
 
 
 class PredictsTokens:
@@ -147,7 +145,7 @@ def make(
 def prepared(model: PreTrainedModel) -> PreTrainedModel:
     """Let a model run on longdoc's kernels."""
     for faster in (
-        *(use_modular_mixers, use_block_attention),
+        *(use_modular_mixers, use_block_attention, use_packed_attention),
         *(use_fast_linears, use_fast_dropouts, use_fast_layers),
     ):
         faster(model)

@@ -85,15 +85,11 @@ class Job:
         if seed is not None:
             generator = np.random.default_rng([seed, 1])
             pieces = pieces.take(generator.permutation(len(pieces)))
-        if self.backbone.family in models.PACKS:
-            return batches.NextToken(self.stream, pieces, learning.step_tokens)
-        marks = _marks(self.tokenizer, causal=causal)
-        number = seed or 0
         if causal:
-            return batches.PaddedNextToken(self.stream, pieces, learning.step_tokens, marks, number)
+            return batches.NextToken(self.stream, pieces, learning.step_tokens)
         return batches.MaskedToken(
-            self.stream, pieces, learning.step_tokens, marks,
-            share=MEASURED_MASK_SHARE if seed is None else learning.mask_share, seed=number,
+            self.stream, pieces, learning.step_tokens, _marks(self.tokenizer, causal=causal),
+            share=MEASURED_MASK_SHARE if seed is None else learning.mask_share, seed=seed or 0,
         )  # fmt: skip
 
     def held_out(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from peft import LoraConfig
 from peft.tuners import lora as peft_lora
-from transformers import DynamicCache, GPTNeoConfig, GPTNeoModel, MambaConfig, MambaModel
+from transformers import DynamicCache, GPTNeoModel, MambaModel
 from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoSelfAttention
 from transformers.models.mamba.modeling_mamba import MambaBlock
 
@@ -19,40 +19,7 @@ from longdoc.kernels import causal_attention, low_rank
 from longdoc.kernels.causal_attention import blocked, reference
 from tests import tolerances
 from tests.assertions import assert_close
-
-
-def neo(length=96, window=8):
-    torch.manual_seed(0)
-    return GPTNeoConfig(
-        vocab_size=99, hidden_size=24, num_layers=2, num_heads=3, window_size=window,
-        attention_types=[[["global", "local"], 1]], max_position_embeddings=length,
-        attention_dropout=0.0, embed_dropout=0.0, resid_dropout=0.0, num_labels=3,
-        initializer_range=0.2,
-    )  # fmt: skip
-
-
-def mamba():
-    torch.manual_seed(0)
-    return MambaConfig(vocab_size=99, hidden_size=24, num_hidden_layers=2, num_labels=3)
-
-
-CLASSIFIERS = [(GPTNeoForSequenceClassification, neo), (MambaForSequenceClassification, mamba)]
-
-
-def padded(lengths=(5, 40, 23), seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    ids = torch.randint(1, 99, (len(lengths), max(lengths)), generator=generator)
-    mask = torch.zeros_like(ids)
-    for row, length in enumerate(lengths):
-        mask[row, :length] = 1
-    return {"input_ids": ids * mask, "attention_mask": mask}
-
-
-def gradients_of(model, inputs, labels):
-    model.zero_grad()
-    loss = model(**inputs, labels=labels).loss
-    loss.backward()
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+from tests.backbones.tiny import CLASSIFIERS, gradients_of, mamba, neo, padded
 
 
 @pytest.mark.parametrize("window", [None, 1, 5, 8])
@@ -143,6 +110,7 @@ def test_gpt_neo_still_does_what_only_the_eager_path_has():
 
 # GPT-Neo's learned positions count what stands before a document.
 SIDES = [(*CLASSIFIERS[0], "right"), (*CLASSIFIERS[1], "right"), (*CLASSIFIERS[1], "left")]
+SIDES += [(*CLASSIFIERS[2], side) for side in ("right", "left")]
 
 
 @pytest.mark.parametrize(("classifier", "config", "side"), SIDES)

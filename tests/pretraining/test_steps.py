@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from longdoc.backbones import bert_attention, build
 from longdoc.backbones.settings import BackboneSettings
@@ -162,11 +162,21 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return tokenizers.train([text], 400)
 
 
-@pytest.mark.parametrize("name", ["mamba-mini", "gpt-neo-mini"])
+def language_model(name, tokenizer):
+    if name == "llama":
+        config = LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=24, intermediate_size=40, num_hidden_layers=2,
+            num_attention_heads=6, num_key_value_heads=2, initializer_range=0.2, pad_token_id=0,
+        )  # fmt: skip
+        return models.prepared(models.MODELS[name](config).eval())
+    settings = BackboneSettings(name=name, pretrained=False)
+    return models.make(build.resolve(settings), settings, tokenizer, 0).eval()
+
+
+@pytest.mark.parametrize("name", ["mamba-mini", "gpt-neo-mini", "llama"])
 @torch.no_grad()
 def test_packed_pieces_know_nothing_of_each_other(name, tokenizer):
-    settings = BackboneSettings(name=name, pretrained=False)
-    model = models.make(build.resolve(settings), settings, tokenizer, 0).eval()
+    model = language_model(name, tokenizer)
     lengths = [3, 90, 41]
     tokens = stream(lengths)
     alone, sizes = [], []
