@@ -122,20 +122,42 @@ def _leading(
 
 
 def best_binary_threshold(truth: NDArray[np.bool_], scores: NDArray[np.float32]) -> float:
-    """Find the threshold on the positive label's score with the highest macro-F1 of both labels."""
+    """Find the threshold on the positive label's score with the highest macro-F1 of both labels.
+
+    Args:
+        truth: Whether a document bears the positive label, shape ``(n,)``.
+        scores: Of the positive label, shape ``(n,)``.
+
+    Returns:
+        A value half way between two neighbouring scores, above 0, or half way between the highest
+        and 1, where giving the label to none is best. 0.5 if all documents bear the same label, or
+        nothing is scored above 0.
+
+    Example:
+        >>> best_binary_threshold(np.array([True, False, False, False]), np.full(4, 0.5))
+        0.75
+    """
     order = np.argsort(-scores, kind="stable")
     values, hits = scores[order].astype(float), truth[order]
-    taken = np.arange(1, len(hits) + 1)
-    positives, total = hits.sum(), len(hits)
-    tp = hits.cumsum()
+    total, positives = len(hits), int(np.count_nonzero(hits))
+    if positives in (0, total) or values[0] <= 0:
+        return FIXED
+    # None, the first, the first two, ... given the label.
+    taken = np.arange(total + 1)
+    tp = np.append(0, hits.cumsum())
     tn = (total - positives) - (taken - tp)
     positive = ratio(2.0 * tp, taken + positives)
     negative = ratio(2.0 * tn, (total - taken) + (total - positives))
     scored = positive + negative
-    below = np.append(values[1:], 0.0)
-    scored[:-1][values[:-1] == below[:-1]] = -1.0
-    best = int(scored.argmax())
-    return float((values[best] + below[best]) / 2)
+    cuts = np.append(_above(values[0]), (values + np.append(values[1:], 0.0)) / 2)
+    scored[1:-1][values[:-1] == values[1:]] = -1.0  # equal scores cannot be parted
+    scored[1:][values <= 0] = -1.0
+    return float(cuts[scored.argmax()])
+
+
+def _above(score: float) -> float:
+    """Give a threshold that no score up to this one reaches, also where both are float32."""
+    return (score + 1) / 2 if score < 1 else float(np.nextafter(np.float32(score), np.float32(2)))
 
 
 def expected_count_threshold(scores: NDArray[np.float32], share: float) -> float | None:

@@ -115,11 +115,14 @@ def test_the_best_threshold_is_half_way_between_two_scores_however_many_are_true
         assert thresholds.best_threshold(truth, scores) == cuts[int(np.argmax(tried))]
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_the_best_binary_threshold_is_the_best_macro_f1_of_all(seed):
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.7, 0.95])
+@pytest.mark.parametrize("seed", range(10))
+def test_the_best_binary_threshold_is_the_best_macro_f1_of_all(seed, share):
     generator = np.random.default_rng(seed)
-    truth = generator.random(40) < 0.7
+    truth = generator.random(40) < share
+    truth[:2] = True, False
     scores = np.round(generator.random(40), 1).astype(np.float32)
+    scores[7:] *= seed != 3  # most of them 0
     found = thresholds.best_binary_threshold(truth, scores)
     tried = [
         sk.f1_score(truth, scores >= cut, average="macro", zero_division=0)
@@ -128,6 +131,23 @@ def test_the_best_binary_threshold_is_the_best_macro_f1_of_all(seed):
     assert sk.f1_score(truth, scores >= found, average="macro", zero_division=0) == pytest.approx(
         max(tried)
     )
+
+
+def test_who_tells_no_document_from_another_gives_the_frequent_label():
+    truth = np.arange(100) < 10
+    for score in (0.1, 0.9, 1.0):
+        scores = np.full(100, score, np.float32)
+        assert not (scores >= thresholds.best_binary_threshold(truth, scores)).any()
+        assert (scores >= thresholds.best_binary_threshold(~truth, scores)).all()
+    never = np.zeros(100, np.float32)
+    for aims in (truth, ~truth):
+        assert thresholds.best_binary_threshold(aims, never) == 0.5
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_validation_with_one_label_says_nothing_of_a_threshold(answer):
+    scores = np.linspace(0.1, 0.9, 9, dtype=np.float32)
+    assert thresholds.best_binary_threshold(np.full(9, answer), scores) == 0.5
 
 
 def test_a_threshold_without_positives_is_one_half():
