@@ -61,9 +61,13 @@ def low_rank_linear(
     Returns:
         Shape ``(..., n)``, in autocast's type where it is on.
 
+    Raises:
+        ValueError: Shapes do not fit.
+
     Source:
         hu2022lora, Eq. 3.
     """
+    _check(x.shape[-1], weight, a, b)
     kind = kind_of_products(x)
     seed = int(torch.randint(2**62, (), device="cpu").item()) if rate else 0
     with torch.autocast("cpu", enabled=False):
@@ -71,6 +75,15 @@ def low_rank_linear(
             x.to(kind), weight, bias, a, b, scaling, rate, seed
         )
     return found
+
+
+def _check(inputs: int, weight: Tensor, a: Tensor, b: Tensor) -> None:
+    rank = a.shape[0] if a.dim() == 2 else 0
+    shapes = (tuple(weight.shape), tuple(a.shape), tuple(b.shape))
+    outputs = weight.shape[0]
+    if shapes != ((outputs, inputs), (rank, inputs), (outputs, rank)):
+        message = f"weight (n, {inputs}), a (r, {inputs}) and b (n, r) are needed; got {shapes}"
+        raise ValueError(message)
 
 
 class _LowRank(torch.autograd.Function):
@@ -211,7 +224,11 @@ def merged(
 
     Returns:
         ``weight + scaling * b @ a``, shape ``(n, k)``.
+
+    Raises:
+        ValueError: Shapes do not fit.
     """
+    _check(weight.shape[1], weight, a, b)
     parts = (weight, a, b)
     serves = kind in (torch.float32, torch.bfloat16) and all(
         part.device.type == "cpu" and part.dtype == torch.float32 for part in parts

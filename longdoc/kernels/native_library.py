@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 SWITCH = "LONGDOC_NATIVE"
 LEVELS = ("baseline", "AVX2", "AVX-512", "AVX-512 with bfloat16")
@@ -164,8 +165,28 @@ def _pool() -> int | None:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def available() -> bool:
-    """Say whether the compiled kernels run."""
-    return load() is not None
+    """Say whether the compiled kernels run; not while torch notes down what it does."""
+    return load() is not None and not _is_recorded()
+
+
+def _is_recorded() -> bool:
+    """Say whether operators are noted down (``torch.jit.trace``, ``make_fx``), or tensors fake.
+
+    torch's own operators must be seen then. ``torch.compile`` and ``torch.export`` are another
+    matter: they know ours.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    kinds = torch._C._TorchDispatchModeKey
+    modes = (torch._C._get_dispatch_mode(kind) for kind in (kinds.FAKE, kinds.PROXY))
+    traced = torch._C._is_tracing()  # what torch.jit.is_tracing asks
+    return traced or any(mode is not None for mode in modes)
+
+
+def in_forward_mode() -> bool:
+    """Say whether tangents are carried forward, which no kernel does: torch then says so."""
+    level: int = torch.autograd.forward_ad._current_level
+    return level >= 0 and not torch.compiler.is_compiling()
 
 
 @functools.cache
@@ -227,6 +248,9 @@ def fill(arguments: ctypes.Structure, tensors: Mapping[str, Tensor | None]) -> N
     """Set pointers; the tensors must live until the call is over."""
     for name, part in tensors.items():
         if part is not None:
+            if isinstance(part, FakeTensor):
+                message = f"{name} is a fake tensor, which holds nothing; use it within its mode"
+                raise RuntimeError(message)
             if part.device.type != "cpu":
                 message = f"{name} must be on the cpu; got {part.device}"
                 raise ValueError(message)

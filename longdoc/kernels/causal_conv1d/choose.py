@@ -8,7 +8,7 @@ from torch import Tensor
 
 from longdoc.kernels import native_library
 from longdoc.kernels.causal_conv1d import blocked, compiled
-from longdoc.kernels.documents import check_starts
+from longdoc.kernels.documents import check_numbers, check_starts
 from longdoc.kernels.exchange import Exchange
 
 
@@ -80,6 +80,7 @@ def check(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None
     Raises:
         ValueError: With what was expected and what came.
     """
+    check_numbers(x=x, weight=weight)
     if x.dim() != 3 or 0 in x.shape:
         message = f"x must have shape (b, d, l), none of them 0; got {tuple(x.shape)}"
         raise ValueError(message)

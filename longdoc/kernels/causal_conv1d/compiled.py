@@ -38,7 +38,7 @@ def causal_conv1d(
     arguments = (x.transpose(1, 2), columns, offset, before, starts, activation is not None)
     if torch.compiler.is_compiling():
         y = conv_forward(*arguments).transpose(1, 2)
-    elif torch.is_grad_enabled():
+    elif torch.is_grad_enabled() or native_library.in_forward_mode():
         y = _Convolution.apply(*arguments, exchange and exchange.gradients).transpose(1, 2)  # type: ignore[no-untyped-call]
     else:
         y = _conv_forward(*arguments).transpose(1, 2)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from longdoc.kernels import native_library
-from longdoc.kernels.documents import check_starts
+from longdoc.kernels.documents import check_numbers, check_starts
 from longdoc.kernels.exchange import Exchange
 from longdoc.kernels.selective_scan import blocked, compiled
 
@@ -116,6 +116,7 @@ def check(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> None:
     Raises:
         ValueError: With the shape that was expected and the one that came.
     """
+    check_numbers(u=u, delta=delta, A=A, B=B, C=C)
     if u.dim() != 3 or 0 in u.shape:
         message = f"u must have shape (b, d, l), none of them 0; got {tuple(u.shape)}"
         raise ValueError(message)

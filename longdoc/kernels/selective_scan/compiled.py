@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from longdoc.kernels import memory, native_library
 from longdoc.kernels.exchange import Exchange, Gradients
-from longdoc.kernels.native_library import MOST_STATES, SPAN, ScanArguments
+from longdoc.kernels.native_library import MOST_STATES, SPAN, ScanArguments, in_forward_mode
 
 __all__ = ["MOST_STATES", "selective_scan"]
 
@@ -44,13 +44,14 @@ def selective_scan(
     given = [x for x in (u, delta, z) if x is not None]
     same = all(x.dtype == torch.bfloat16 for x in given)
     kind = torch.bfloat16 if same else torch.float32
+    B, C = _in_as_many_groups(B, C)
     arguments: tuple[Any, ...] = (
         _channels_last(u, kind), _channels_last(delta, kind), _plain(A), _by_token(B), _by_token(C),
         _plain(D), _channels_last(z, kind), _plain(delta_bias), _plain(initial_state), starts,
         delta_softplus,
     )  # fmt: skip
     tensors = [x for x in arguments if isinstance(x, Tensor)]
-    keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    keep = (torch.is_grad_enabled() and any(x.requires_grad for x in tensors)) or in_forward_mode()
     if keep and not torch.compiler.is_compiling():
         out, last = _Scan.apply(*arguments, exchange)  # type: ignore[no-untyped-call]
     else:
@@ -64,9 +65,22 @@ def _channels_last(x: Any, kind: torch.dtype) -> Any:
     return None if x is None else x.to(kind).transpose(1, 2)
 
 
-def _by_token(part: Tensor) -> Tensor:
-    """Give B or C as float32 ``(b, l, g, n)``."""
-    grouped = part[:, None] if part.dim() == 3 else part
+def _in_as_many_groups(B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+    """Give both as ``(b, g, n, l)`` with the same ``g``; the kernel has no other."""
+    B, C = (part[:, None] if part.dim() == 3 else part for part in (B, C))
+    most = max(B.shape[1], C.shape[1])
+    groups = most
+    while groups % B.shape[1] or groups % C.shape[1]:
+        groups += most
+    if groups > B.shape[1]:
+        B = B.repeat_interleave(groups // B.shape[1], 1)
+    if groups > C.shape[1]:
+        C = C.repeat_interleave(groups // C.shape[1], 1)
+    return B, C
+
+
+def _by_token(grouped: Tensor) -> Tensor:
+    """Give B or C, ``(b, g, n, l)``, as float32 ``(b, l, g, n)``."""
     return grouped.float().permute(0, 3, 1, 2).contiguous()
 
 
@@ -156,6 +170,7 @@ def _scan_backward(
 
     Without ``rates`` that of A is left out, as where A is frozen.
     """
+    _check_kept(states, u, A, starts)
     inputs = _inputs(u, delta, A, B, C, D, z, bias, initial, starts)
     arguments = _arguments(inputs, softplus)
     gradient = native_library.rows(dout)
@@ -183,7 +198,7 @@ def _scan_backward(
     for name in ("dB", "dC"):
         # The kernel has added all ranges to the first.
         by_token = made[name][:, 0].transpose(0, 1)
-        made[name] = by_token.reshape(b, length, groups, n)
+        made[name] = by_token.reshape(b, length, groups, n).contiguous()
     order = ("du", "ddelta", "dA", "dB", "dC", "dD", "dz", "dbias", "dinitial")
     return [_or_nothing(made[name], A) for name in order]
 
@@ -253,6 +268,14 @@ def _or_nothing(x: Tensor | None, like: Tensor) -> Tensor:
     return like.new_empty(0) if x is None else x
 
 
+def _check_kept(states: Tensor, u: Tensor, A: Tensor, starts: Tensor | None) -> None:
+    """Refuse kept states that the kernel would read beyond."""
+    wanted = _shapes(u, A, starts, keep=True)[1]
+    if tuple(states.shape) != wanted:
+        message = f"states must have shape {wanted}, as keep makes them; got {tuple(states.shape)}"
+        raise ValueError(message)
+
+
 def _inputs(
     u: Tensor,
     delta: Tensor,
@@ -278,6 +301,9 @@ def _inputs(
 def _arguments(inputs: dict[str, Any], softplus: bool) -> ScanArguments:
     u, A, B, starts = (inputs[name] for name in ("u", "A", "B", "starts"))
     d, groups = u.shape[2], B.shape[2]
+    if B.shape != inputs["C"].shape:
+        message = f"C must have the shape of B, {tuple(B.shape)}; got {tuple(inputs['C'].shape)}"
+        raise ValueError(message)
     # By shapes alone, so that sums do not depend on the number of threads.
     size = next(size for size in (256, 128, 64) if size == 64 or d // groups >= 4 * size)
     arguments = ScanArguments(
@@ -311,6 +337,9 @@ def _gradients(
     *tensors, starts, states = ctx.saved_tensors
     if dout is None:
         dout = torch.zeros_like(tensors[0])
+    if not states.shape[0]:
+        # An exported graph goes back that was made where nobody wanted to.
+        states = scan_forward(*tensors, starts, ctx.softplus, True)[2]
     found = run(dout, dlast, *tensors, starts, states, ctx.softplus)
     return [g if x is not None else None for g, x in zip(found, tensors, strict=True)]
 
