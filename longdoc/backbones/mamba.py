@@ -135,6 +135,9 @@ class ModularMambaMixer(MambaMixer):
         before = None if carried is None else carried.state
         if cache is not None:
             before = cache.get_recurrent_state(self.layer_idx, state_idx=0)
+            if before is not None and torch.is_grad_enabled():
+                # It is overwritten below, and the way back needs it.
+                before = before.clone()
         scanned = selective_scan(
             u.transpose(1, 2),
             delta.transpose(1, 2),
@@ -152,7 +155,8 @@ class ModularMambaMixer(MambaMixer):
         if carried is not None:
             carried.state = scanned[1]
         if cache is not None:
-            cache.update_recurrent_state(scanned[1].to(u.dtype), self.layer_idx)
+            # Not in the type of u: rounded, it would not be the state that a whole document has.
+            cache.update_recurrent_state(scanned[1], self.layer_idx)
         return scanned[0].transpose(1, 2)
 
     def _convolve(
@@ -167,7 +171,8 @@ class ModularMambaMixer(MambaMixer):
         length = u.shape[2]
         before = None if carried is None else carried.tokens
         if carried is not None:
-            carried.tokens = u[:, :, 1 - self.conv_kernel_size :].clone()
+            first = max(0, length - self.conv_kernel_size + 1)
+            carried.tokens = u[:, :, first:].clone()
         if cache is not None:
             width = self.conv_kernel_size
             u = cache.update_conv_state(u, self.layer_idx, conv_kernel_size=width)
