@@ -135,6 +135,8 @@ class BlockGPTNeoModel(WithoutMasks, GPTNeoModel):
         starts = None
         if attention_mask is not None and attention_mask.dim() == 1:
             starts = attention_mask
+        if kwargs.get("use_cache") is None:
+            kwargs["use_cache"] = self.config.use_cache
         weights = bool(self.config.output_attentions)
         if starts is None and (weights or not _plain(attention_mask, kwargs)):
             return super().forward(
@@ -165,7 +167,7 @@ def _plain(attention_mask: Tensor | None, kwargs: dict[str, Any]) -> bool:
     if attention_mask is not None:
         attention_mask = attention_mask.long()
     asked = {name for name, value in kwargs.items() if value is not None and value is not False}
-    if asked - {"return_dict"} or kwargs.get("use_cache") is None:
+    if asked - {"return_dict"}:
         return False
     return attention_mask is None or bool((attention_mask.diff(dim=1) <= 0).all())
 

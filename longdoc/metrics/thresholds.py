@@ -143,7 +143,7 @@ def best_binary_threshold(truth: NDArray[np.bool_], scores: NDArray[np.float32])
     if positives in (0, total) or values[0] <= 0:
         return FIXED
     # None, the first, the first two, ... given the label.
-    taken = np.arange(total + 1)
+    taken = np.arange(total + 1.0)
     tp = np.append(0, hits.cumsum())
     tn = (total - positives) - (taken - tp)
     positive = ratio(2.0 * tp, taken + positives)

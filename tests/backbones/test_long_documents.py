@@ -13,7 +13,7 @@ from longdoc.adapters.lora import add_lora
 from longdoc.backbones import MambaForSequenceClassification
 from longdoc.backbones import mamba as backbone
 from longdoc.backbones.classification import GPTNeoForSequenceClassification
-from longdoc.backbones.gpt_neo import use_block_attention
+from longdoc.backbones.gpt_neo import BlockSelfAttention, use_block_attention
 from longdoc.backbones.mamba import ModularMambaBlock, ModularMambaMixer, use_modular_mixers
 from longdoc.kernels import causal_attention, low_rank
 from longdoc.kernels.causal_attention import blocked, reference
@@ -348,3 +348,13 @@ def test_a_wider_convolution_than_the_kernels_have_runs():
     inputs = {"input_ids": padded((30,))["input_ids"]}
     wanted = plain(**inputs).last_hidden_state
     assert_close(use_modular_mixers(plain)(**inputs).last_hidden_state, wanted, 1e-5)
+
+
+def test_gpt_neo_without_a_cache_makes_no_matrix(monkeypatch):
+    config = neo()
+    config.use_cache = False
+    model = use_block_attention(GPTNeoModel(config))
+    monkeypatch.setattr(BlockSelfAttention, "_eager", None)  # would raise if it were called
+    assert model(padded((40,))["input_ids"]).past_key_values is None
+    with pytest.raises(TypeError):
+        model(padded((40,))["input_ids"], use_cache=True)
