@@ -19,10 +19,12 @@ from longdoc.metrics import significance
 from longdoc.metrics.classification import Matrix
 from longdoc.metrics.significance import Difference
 from longdoc.metrics.thresholds import MODES
-from longdoc.predictions import decide
+from longdoc.predictions import Predictions, decide
 from longdoc.progress import Progress, silent
 
 METRICS = ("micro-f1", "macro-f1")
+ALIKE = ("mode", "head", "tail")
+"""Settings of thresholds that all runs of a comparison have in common."""
 LEVEL = 0.05
 Values = dict[str, NDArray[np.float64]]
 """A number for each resample, of every metric."""
@@ -181,9 +183,9 @@ def from_runs(
     mode = runs[0].settings.thresholds.mode
     groups = store.by_system(runs)
     _check_same_documents(list(groups.values()))
-    test = runs[0].predictions()["test"]
+    test = _test(runs[0])
     weights = significance.document_weights(len(test.ids), about.resamples, seed=0)
-    answers = {name: _answers(group, mode) for name, group in groups.items()}
+    answers = {name: _answers(group, mode, test) for name, group in groups.items()}
     resampled = {name: _resample(name, answers[name], test.truth, weights) for name in groups}
     systems = [
         System(
@@ -207,9 +209,10 @@ def _check_same_documents(groups: Sequence[Sequence[Run]]) -> None:
 
 def _check_same(first: Run, others: Sequence[Run]) -> None:
     for other in others:
-        if other.settings.thresholds.mode != first.settings.thresholds.mode:
-            message = f"{other.folder} and {first.folder} have different thresholds.mode"
-            raise RunError(message)
+        for name in ALIKE:
+            if getattr(other.settings.thresholds, name) != getattr(first.settings.thresholds, name):
+                message = f"{other.folder} and {first.folder} have different thresholds.{name}"
+                raise RunError(message)
         if not _same_test(first, other):
             message = (
                 f"{other.folder} and {first.folder} were made on different documents "
@@ -231,13 +234,30 @@ def _same_test(first: Run, second: Run) -> bool:
     return asked[0] is not None and asked[0] == asked[1]
 
 
-def _answers(runs: Sequence[Run], mode: str) -> list[sparse.csr_array]:
-    """Give what each run decided, by seed, shape ``(n, c)``; few labels are, so little is kept."""
+def _test(run: Run) -> Predictions:
+    found = run.predictions()
+    if "test" not in found:
+        message = f"{run.folder} is damaged: its predictions lack the test documents"
+        raise RunError(message)
+    return found["test"]
+
+
+def _answers(runs: Sequence[Run], mode: str, first: Predictions) -> list[sparse.csr_array]:
+    """Give what each run decided, by seed, shape ``(n, c)``; few labels are, so little is kept.
+
+    Labels stand in the order of the first run's: most frequent first, which depends on what there
+    was to learn from.
+    """
     found = []
     for run in sorted(runs, key=lambda run: run.settings.training.seed):
-        test = run.predictions()["test"]
+        test = _test(run)
+        if test.ids != first.ids or sorted(test.labels) != sorted(first.labels):
+            message = f"{run.folder} is damaged: its predictions are of other documents or labels"
+            raise RunError(message)
         decided = decide(test.scores, test.kind, np.array(run.metrics["thresholds"][mode]))
-        found.append(sparse.csr_array(decided))
+        place = {label: column for column, label in enumerate(test.labels)}
+        order = [place[label] for label in first.labels]
+        found.append(sparse.csr_array(decided[:, order]))
     return found
 
 

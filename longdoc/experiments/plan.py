@@ -10,6 +10,7 @@ import yaml
 
 from longdoc.errors import SettingsError, nearest
 from longdoc.experiments.settings import Settings
+from longdoc.experiments.store import LONGEST_NAME, safe_name
 from longdoc.settings import build, chosen, cited, merge, require, walk
 
 T = typing.TypeVar("T")
@@ -141,9 +142,15 @@ def make(content: Mapping[str, Any], file: str = "") -> Plan:
     names = [*(planned.system for planned in first), *(name for name, _ in named)]
     twice = sorted({name for name in names if names.count(name) > 1})
     require(not twice, "systems", "of different names, baselines included", ", ".join(twice))
-    modes = {s.thresholds.mode for _, s in named} | {r.settings.thresholds.mode for r in first}
-    one = "the same for all systems"
-    require(len(modes) == 1, "thresholds.mode", one, ", ".join(sorted(modes)))
+    for place, (name, settings) in enumerate(named):
+        for other, others in named[:place]:
+            same = settings == others and safe_name(name) == safe_name(other)
+            require(not same, "systems", "of names that tell folders apart", f"{other}, {name}")
+    everyone = [*(planned.settings for planned in first), *(s for _, s in named)]
+    for alike in ("mode", "head", "tail"):
+        found = {str(getattr(settings.thresholds, alike)) for settings in everyone}
+        one = "the same for all systems"
+        require(len(found) == 1, f"thresholds.{alike}", one, ", ".join(sorted(found)))
     later = [PlannedRun(name, seeded(s, seed)) for seed in about.seeds for name, s in named]
     return Plan(about, (*first, *later), file)
 
@@ -184,10 +191,13 @@ def check_study(name: str, seeds: Sequence[int], metric: str) -> None:
     require(bool(seeds), "seeds", "at least one number", seeds)
     require(len(set(seeds)) == len(seeds), "seeds", "different numbers", seeds)
     require(min(seeds) >= 0, "seeds", "0 or more", seeds)
+    require(max(seeds) < 2**32, "seeds", "below 2**32, which scikit-learn draws by", seeds)
     allowed = ("micro-f1", "macro-f1")
     require(metric in allowed, "metric", " or ".join(allowed), metric)
-    safe = name and not name.startswith(".") and "/" not in name
-    require(bool(safe) and "\\" not in name, "name", "a plain folder name", name)
+    plain = name and not name.startswith(".") and name.isprintable() and not set(name) & set("/\\")
+    short_enough = len(name.encode(errors="replace")) <= LONGEST_NAME
+    allowed_name = f"a plain folder name of at most {LONGEST_NAME} bytes"
+    require(bool(plain) and short_enough, "name", allowed_name, name)
 
 
 def mapping(value: Any, name: str) -> dict[str, Any]:

@@ -34,15 +34,11 @@ from longdoc.training import workplace
 
 CORPUS_DIGITS = 8
 """How much of the documents' digest ends a run folder's name."""
-LONGEST_NAME = 120
-"""Bytes of a system's name in its run folder's: file systems take 255 in all."""
 
 
 def run_name(settings: Settings, corpus: Corpus, name: str | None = None) -> str:
     """Name a run for people, and for itself: other settings or documents, another name."""
-    system = name or settings.system()
-    safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in system).strip(".") or "run"
-    safe = safe.encode()[:LONGEST_NAME].decode(errors="ignore")
+    safe = store.safe_name(name or settings.system())
     return (
         f"{safe}-seed{settings.training.seed}-{settings.digest()}{corpus.digest()[:CORPUS_DIGITS]}"
     )

@@ -14,6 +14,7 @@ from typing import Any
 from longdoc import predictions
 from longdoc.errors import RunError
 from longdoc.experiments.settings import Settings
+from longdoc.metrics.thresholds import MODES
 from longdoc.predictions import Predictions
 from longdoc.settings import build, disagreement, to_mapping
 from longdoc.training.workplace import LOCK as LOCK
@@ -21,10 +22,29 @@ from longdoc.training.workplace import alone_in as alone_in
 from longdoc.training.workplace import write_json as write_json
 
 SETTINGS = "settings.json"
-FILES = (SETTINGS, "environment.json", "data.json", "metrics.json", "timings.json")
-
-
+NEEDED = {
+    SETTINGS: ("system", "settings"),
+    "environment.json": ("notes", "commit"),
+    "data.json": ("dataset", "task", "kind", "labels", "digest", "documents", "training_counts"),
+    "metrics.json": ("thresholds", "splits", "labels"),
+    "timings.json": (),
+}
+"""What later readers of a run ask for by name."""
+FILES = tuple(NEEDED)
 HELD_OUT = ("validation", "test")
+LONGEST_NAME = 120
+"""Bytes of a system's name in its run folder's: file systems take 255 in all."""
+
+
+def safe_name(system: str) -> str:
+    """Give the part of a run folder's name that says which system it is.
+
+    Example:
+        >>> safe_name("weighted 0.5"), safe_name("../a")
+        ('weighted-0.5', '-a')
+    """
+    safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in system).strip(".") or "run"
+    return safe.encode()[:LONGEST_NAME].decode(errors="ignore")
 
 
 @dataclass
@@ -64,7 +84,11 @@ class Run:
         file = self.folder / "history.jsonl"
         if not file.exists():
             return []
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        try:
+            return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        except ValueError as error:
+            message = f"{self.folder} is damaged: {file.name}: {error}"
+            raise RunError(message) from error
 
 
 def partial_folder(root: Path, name: str) -> Path:
@@ -146,6 +170,7 @@ def load(folder: str | Path) -> Run:
     try:
         parts = {name: json.loads((place / name).read_text(encoding="utf-8")) for name in FILES}
         chosen = parts[SETTINGS]
+        _check_whole(parts)
         return Run(
             folder=place,
             name=place.name,
@@ -156,9 +181,39 @@ def load(folder: str | Path) -> Run:
             metrics=parts["metrics.json"],
             timings=parts["timings.json"],
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         message = f"{place} is damaged: {error}"
         raise RunError(message) from error
+
+
+def _check_whole(parts: Mapping[str, Any]) -> None:
+    """Refuse files that lack what is read of them later.
+
+    Raises:
+        ValueError: Which file, and what it lacks.
+    """
+    for name, keys in NEEDED.items():
+        if not isinstance(parts[name], Mapping):
+            message = f"{name} must hold names with values"
+            raise ValueError(message)
+        lacking = [key for key in keys if key not in parts[name]]
+        if lacking:
+            message = f"{name} has no {' and no '.join(lacking)}"
+            raise ValueError(message)
+    if not isinstance(parts[SETTINGS]["system"], str):
+        message = f"{SETTINGS}: system must be text"
+        raise ValueError(message)
+    labels, metrics = parts["data.json"]["labels"], parts["metrics.json"]
+    of_labels = [len(metrics["thresholds"][mode]) for mode in MODES]
+    if any(number != len(labels) for number in of_labels):
+        message = f"metrics.json must have a threshold for each of {len(labels)} labels"
+        raise ValueError(message)
+    if {row["label"] for row in metrics["labels"]} != set(labels):
+        message = "metrics.json and data.json have different labels"
+        raise ValueError(message)
+    if any(mode not in metrics["splits"]["test"] for mode in MODES):
+        message = f"metrics.json must have the test split at {', '.join(MODES)} thresholds"
+        raise ValueError(message)
 
 
 def save_history(file: Path, history: list[dict[str, float]]) -> None:

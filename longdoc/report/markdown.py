@@ -103,7 +103,7 @@ def _groups(comparison: Comparison) -> list[str]:
             cells = [system.name.replace("|", "\\|")]
             for prefix in ("", *(f"{group}-" for group in groups)):
                 both = (system.mean(f"{prefix}{m}", mode) for m in ("micro-f1", "macro-f1"))
-                cells.append(" / ".join(f"{value:.3f}" for value in both))
+                cells.append(" / ".join(frequency.figure(value) for value in both))
             lines.append("| " + " | ".join(cells) + " |")
     return lines
 

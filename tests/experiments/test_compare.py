@@ -7,7 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from longdoc.errors import LongdocError, RunError
+from longdoc import predictions
+from longdoc.errors import LongdocError, RunError, SettingsError
 from longdoc.experiments import compare, plan, run, store
 from longdoc.metrics import significance
 from tests.conftest import made_corpus
@@ -161,3 +162,124 @@ def test_intervals_hold_the_mean(comparison):
     for system in found.systems:
         low, high = system.intervals["micro-f1"]
         assert low <= system.mean("micro-f1", found.mode) <= high
+
+
+@pytest.mark.parametrize("border", ["head", "tail"])
+def test_systems_with_other_borders_of_rare_labels_are_not_put_together(comparison, border):
+    found, _ = comparison
+    first, *_ = found.systems[0].runs
+    borders = dataclasses.replace(first.settings.thresholds, **{border: 20})
+    other = dataclasses.replace(
+        found.systems[1].runs[0],
+        settings=dataclasses.replace(found.systems[1].runs[0].settings, thresholds=borders),
+    )
+    with pytest.raises(RunError, match=f"have different thresholds.{border}"):
+        compare.from_runs([first, other])
+    systems = [{"name": "a"}, {"name": "b", "thresholds": {border: 20}}]
+    with pytest.raises(SettingsError, match=f"thresholds.{border} must be the same for all"):
+        plan.make({**PLAN, "systems": systems})
+
+
+DAMAGE = {
+    "data.json": ["{}", "[]", "null"],
+    "metrics.json": ["{}", "[]", "null", '{"thresholds": {}, "splits": {}, "labels": []}'],
+    "environment.json": ["{}", "null"],
+    "timings.json": ["null", "3"],
+    "settings.json": ['{"system": "a", "settings": []}', '{"system": 5, "settings": {}}', "null"],
+}
+
+
+@pytest.mark.parametrize(("name", "text"), [(n, t) for n, texts in DAMAGE.items() for t in texts])
+def test_a_damaged_run_says_so_in_one_sentence(comparison, tmp_path, name, text):
+    found, _ = comparison
+    copy = tmp_path / "copy"
+    shutil.copytree(found.systems[0].runs[0].folder, copy)
+    (copy / name).write_text(text)
+    with pytest.raises(RunError, match="copy is damaged: "):
+        store.load(copy)
+
+
+def test_a_run_whose_files_disagree_says_so(comparison, tmp_path):
+    found, _ = comparison
+    good, other = found.systems[0].runs[0], found.systems[1].runs[0]
+    for number, change in enumerate(("labels", "thresholds", "splits")):
+        copy = tmp_path / f"copy{number}"
+        shutil.copytree(good.folder, copy)
+        metrics = json.loads((copy / "metrics.json").read_text())
+        if change == "labels":
+            metrics["labels"][0]["label"] += "?"
+        elif change == "thresholds":
+            metrics["thresholds"]["per-label"].pop()
+        else:
+            del metrics["splits"]["test"]["global"]
+        (copy / "metrics.json").write_text(json.dumps(metrics))
+        with pytest.raises(RunError, match="is damaged: "):
+            store.load(copy)
+    copy = tmp_path / "copy"
+    shutil.copytree(good.folder, copy)
+    (copy / "history.jsonl").write_text("{]")
+    with pytest.raises(RunError, match=r"is damaged: history\.jsonl"):
+        store.load(copy).history()
+    (copy / "settings.json").unlink()
+    (copy / "settings.json").mkdir()
+    with pytest.raises(RunError, match="is damaged: "):
+        store.load(copy)
+    for rows, message in (("validation", "lack the test"), ("fewer", "are of other documents")):
+        copy = tmp_path / rows
+        shutil.copytree(good.folder, copy)
+        parts = predictions.load(copy / "predictions.parquet")
+        test = parts["test"]
+        fewer = dataclasses.replace(
+            test, ids=test.ids[1:], truth=test.truth[1:], scores=test.scores[1:],
+            tokens=test.tokens[1:], seen=test.seen[1:],
+        )  # fmt: skip
+        kept = [parts["validation"]] if rows == "validation" else [parts["validation"], fewer]
+        predictions.save(kept, copy / "predictions.parquet")
+        with pytest.raises(RunError, match=f"is damaged: its predictions {message}"):
+            compare.from_runs([other, store.load(copy)])
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b", "a\nb", "\u00e4" * 61])
+def test_a_plan_has_a_name_that_a_folder_can_have(name):
+    with pytest.raises(SettingsError, match="name must be a plain folder name of at most 120"):
+        plan.make({**PLAN, "name": name})
+
+
+def test_systems_that_would_share_their_folders_are_refused():
+    systems = [{"name": "a b"}, {"name": "a-b"}]
+    with pytest.raises(SettingsError, match="systems must be of names that tell folders apart"):
+        plan.make({**PLAN, "systems": systems})
+    plan.make({**PLAN, "systems": [systems[0], {**systems[1], "training": {"epochs": 2}}]})
+
+
+def test_a_seed_that_scikit_learn_cannot_draw_by_is_refused():
+    with pytest.raises(SettingsError, match=r"seeds must be below 2\*\*32"):
+        plan.make({**PLAN, "seeds": [2**32]})
+
+
+def test_labels_may_stand_in_another_order_where_others_were_learnt_from(comparison, tmp_path):
+    found, _ = comparison
+    first, other = found.systems[0].runs[0], found.systems[1].runs[0]
+    wanted = compare.from_runs([first, other], found.about)
+    copy = tmp_path / "copy"
+    shutil.copytree(other.folder, copy)
+    turned = store.load(copy)
+    order = np.roll(np.arange(len(turned.data["labels"])), 1)
+    labels = [turned.data["labels"][column] for column in order]
+    cuts = {
+        mode: np.array(cut)[order].tolist() for mode, cut in other.metrics["thresholds"].items()
+    }
+    for name, change in (("data", {"labels": labels}), ("metrics", {"thresholds": cuts})):
+        file = copy / f"{name}.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    parts = [
+        dataclasses.replace(
+            part, labels=tuple(labels), truth=part.truth[:, order], scores=part.scores[:, order]
+        )
+        for part in predictions.load(copy / "predictions.parquet").values()
+    ]
+    predictions.save(parts, copy / "predictions.parquet")
+    again = compare.from_runs([first, store.load(copy)], found.about)
+    assert again.pairs == wanted.pairs
+    for system, before in zip(again.systems, wanted.systems, strict=True):
+        assert system.intervals == before.intervals

@@ -1,5 +1,7 @@
 """Scores by how often a label occurs in training."""
 
+import math
+
 import altair as alt
 from markupsafe import Markup
 
@@ -11,6 +13,16 @@ QUESTION = "Who does well on rare labels?"
 GROUPS = ("head", "medium", "tail")
 
 
+def figure(value: float) -> str:
+    """Spell a score; a system whose own training documents leave a group empty has none.
+
+    Example:
+        >>> figure(0.5), figure(float("nan"))
+        ('0.500', '-')
+    """
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
 def render(comparison: Comparison) -> Markup:
     """Give macro-F1 by group, and every label's F1 against its training documents."""
     mode = comparison.mode
@@ -19,7 +31,7 @@ def render(comparison: Comparison) -> Markup:
     rows = [
         [
             s.name,
-            *(f"{s.mean(f'{g}-{m}', mode):.3f}" for g in groups for m in ("micro-f1", "macro-f1")),
+            *(figure(s.mean(f"{g}-{m}", mode)) for g in groups for m in ("micro-f1", "macro-f1")),
         ]
         for s in comparison.systems
     ]
