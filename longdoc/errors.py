@@ -39,6 +39,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
         'did you mean mamba-mini? known: mamba-mini, bert-mini'
     """
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=3)
+    close = difflib.get_close_matches(str(name), names, n=3)
     hint = f"did you mean {' or '.join(close[:1])}? " if close else ""
     return f"{hint}known: {', '.join(names)}"

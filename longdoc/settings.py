@@ -9,6 +9,7 @@ import ast
 import dataclasses
 import functools
 import inspect
+import math
 import reprlib
 import sys
 import types
@@ -138,6 +139,8 @@ def convert(value: Any, kind: Any, name: str) -> Any:
     Raises:
         SettingsError: The value does not fit; the message names the setting and what is allowed.
     """
+    if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):
+        value = value.item()  # a number of NumPy's or torch's
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
         return _convert_union(value, get_args(kind), name)
@@ -155,6 +158,9 @@ def convert(value: Any, kind: Any, name: str) -> Any:
         return float(value)
     if kind is float and isinstance(value, str):
         value = _number(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        message = f"{name} must be {spell(kind)} that is finite; got {value}"
+        raise SettingsError(message)
     if (
         isinstance(kind, type)
         and isinstance(value, kind)

@@ -49,7 +49,7 @@ def test_settings_survive_a_round_trip():
         ({"baseline": {"name_weight": -1}}, "baseline.name_weight must be 0 or more, and finite"),
         (
             {"baseline": {"name_weight": float("inf")}},
-            "baseline.name_weight must be 0 or more, and finite",
+            "baseline.name_weight must be a number that is finite; got inf",
         ),
         ({"thresholds": {"head": 3}}, "thresholds.head must be above thresholds.tail, 8; got 3"),
         ({"tokens": {"vocabulary": 9}}, "tokens.vocabulary must be at least 300"),

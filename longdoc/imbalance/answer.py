@@ -108,8 +108,9 @@ def _epochs(
         if len(rows) >= size:  # clones stand last
             return rows[:size]
         room = settings.max_repeats - np.bincount(rows, minlength=len(truth))
-        pool = np.repeat(np.arange(len(truth)), np.maximum(0, room))
-        more = generator.choice(pool, size - len(rows), replace=False)
+        missing = size - len(rows)
+        pool = np.repeat(np.arange(len(truth)), room.clip(0, missing))
+        more = generator.choice(pool, missing, replace=False)
         return np.concatenate([rows, more])
 
     return draw

@@ -281,8 +281,7 @@ def check(settings: ImbalanceSettings) -> None:
     cards: dict[str, Card] = {card.name: card for card in (*LOSSES.values(), *SAMPLERS.values())}
     taken = set(cards[settings.loss].settings)
     if settings.sampler != "none":
-        # Every sampler's epochs are filled up to the length of the first.
-        taken |= {*cards[settings.sampler].settings, "max_repeats"}
+        taken |= set(cards[settings.sampler].settings)
     plain = ImbalanceSettings()
     for name in dict.fromkeys(name for card in cards.values() for name in card.settings):
         if name not in taken and getattr(settings, name) != getattr(plain, name):

@@ -69,7 +69,9 @@ class BalancedLoss(EntryLoss):
         z = logits if self.shift is None else logits + like(self.shift, logits)
         found = focused(torch.where(positive, z, -self.scale * z), self.gamma or 0.0)
         if self.gamma is not None:
-            found = found * torch.where(positive, self.alpha, 1 - self.alpha).to(z.dtype)
+            # As tensors of this type: of two numbers torch would make one of its default type.
+            of_positive, of_negative = z.new_tensor(self.alpha), z.new_tensor(1 - self.alpha)
+            found = found * torch.where(positive, of_positive, of_negative)
         if self.scale != 1:
             found = torch.where(positive, found, found / self.scale)
         return found if self.weights is None else found * self.weights(positive, z)

@@ -5,6 +5,7 @@ Letters: ``c`` labels, ``n`` documents with a label, ``N`` documents.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from longdoc.errors import SettingsError
+from longdoc.settings import require, short
 
 HALF = 0.5
 """A label that no or every document bears counts as if half a document were otherwise, so that its
@@ -65,16 +67,33 @@ def count(
         >>> count([1, 3], 4).prior_logits()
         tensor([-1.0986,  1.0986], dtype=torch.float64)
     """
-    counts = torch.as_tensor(np.asarray(label_counts), dtype=torch.float64)
+    number = _documents(documents)
+    try:
+        given: Any = label_counts
+        given = given.detach().cpu().double().numpy() if isinstance(given, Tensor) else given
+        counts = torch.from_numpy(np.array(given, dtype=np.float64))
+    except (TypeError, ValueError):
+        counts = torch.empty(0)
     whole = counts.ndim == 1 and len(counts) > 0 and bool((counts == counts.round()).all())
-    if not whole or documents < 1 or counts.min() < 0 or counts.max() > documents:
+    if not whole or counts.min() < 0 or counts.max() > number:
         message = (
-            f"label_counts must be one whole number a label, each in 0..n_documents, which must be "
-            f"1 or more; got {tuple(counts.shape)} of {counts.flatten()[:4].tolist()} ... and "
-            f"{documents}"
+            f"label_counts must be one whole number a label, each in 0..n_documents, {number}; "
+            f"got {short(label_counts)}"
         )
         raise SettingsError(message)
-    return Frequencies(counts, int(documents))
+    return Frequencies(counts, number)
+
+
+def _documents(number: Any) -> int:
+    """Give N as a whole number.
+
+    Raises:
+        SettingsError: It is none of 1 or more.
+    """
+    given = number.item() if getattr(number, "ndim", None) == 0 else number
+    fits = isinstance(given, int | float) and 1 <= given < 2**53 and given == int(given)
+    require(fits, "n_documents", "a whole number of 1 or more", number)
+    return int(given)
 
 
 def effective_weights(counts: Tensor, beta: float) -> Tensor:

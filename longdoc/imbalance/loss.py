@@ -33,6 +33,10 @@ class LabelLoss(nn.Module, ABC):
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Give the loss of the batch, a scalar."""
+        if not isinstance(logits, Tensor) or not isinstance(targets, Tensor):
+            kinds = f"{type(logits).__name__} and {type(targets).__name__}"
+            message = f"logits and targets must be tensors of shape (b, c); got {kinds}"
+            raise TypeError(message)
         if logits.shape != targets.shape or logits.ndim != 2:
             shapes = f"{tuple(logits.shape)} and {tuple(targets.shape)}"
             message = f"logits and targets must have the same shape (b, c); got {shapes}"
@@ -96,7 +100,7 @@ class SoftmaxLoss(LabelLoss):
         z = widened(logits)
         if self.shift is not None:
             z = z + like(self.shift, z)
-        label = targets.argmax(dim=1)
+        label = targets.float().argmax(dim=1)
         losses = F.cross_entropy(z, label, reduction="none")
         if self.gamma:
             losses = losses * torch.exp(self.gamma * _log_of_rest(losses))

@@ -114,13 +114,19 @@ class ImbalanceSettings:
         for name in ("power", "gamma", "gamma_negative", "gamma_positive", "tau", "kappa"):
             value = getattr(self, name)
             require(0 <= value <= 100, f"imbalance.{name}", "in 0..100", value)
-        for name in ("max_weight", "scale", "map_beta", "growth"):
-            require(getattr(self, name) > 0, f"imbalance.{name}", "above 0", getattr(self, name))
-        require(self.map_alpha >= 0, "imbalance.map_alpha", "0 or more", self.map_alpha)
+        for name, most in (("max_weight", 1e30), ("map_beta", 1e6), ("growth", 100)):
+            value = getattr(self, name)
+            require(0 < value <= most, f"imbalance.{name}", f"above 0, at most {most:g}", value)
+        require(1e-3 <= self.scale <= 1e3, "imbalance.scale", "in 0.001..1000", self.scale)
+        require(0 <= self.map_alpha <= 1e6, "imbalance.map_alpha", "in 0..1e6", self.map_alpha)
+        centred = self.mu is None or 0 <= self.mu <= 100
+        require(centred, "imbalance.mu", "in 0..100", self.mu)
         require(0 < self.alpha < 1, "imbalance.alpha", "between 0 and 1", self.alpha)
         for name in ("beta", "margin"):
             value = getattr(self, name)
             require(0 <= value < 1, f"imbalance.{name}", "in 0..1, 1 excluded", value)
         weight = self.loss_weight
-        require(weight is None or weight > 0, "imbalance.loss_weight", "above 0", weight)
-        require(self.max_repeats >= 1, "imbalance.max_repeats", "at least 1", self.max_repeats)
+        weighs = weight is None or 0 < weight <= 1e30
+        require(weighs, "imbalance.loss_weight", "above 0, at most 1e+30", weight)
+        repeats = self.max_repeats
+        require(1 <= repeats <= 10**6, "imbalance.max_repeats", "in 1..1000000", repeats)

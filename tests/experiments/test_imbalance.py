@@ -60,7 +60,7 @@ def test_a_number_that_nothing_would_look_at_is_refused(tmp_path, answer, messag
     [
         {"loss": "weighted_bce", "power": 0.25, "max_weight": 5},
         {"loss": "db", "mu": 0.5, "gamma": 1.0, "loss_weight": 2.0},
-        {"sampler": "class_aware", "max_repeats": 3},
+        {"sampler": "oversampling", "max_repeats": 3},
         {"loss": "asl", "margin": 0.1, "sampler": "ml_ros", "growth": 0.5},
     ],
 )

@@ -228,7 +228,7 @@ def test_focal_softmax_equals_its_equation():
         (("db", [], 10, {}), "label_counts must be"),
         (("db", [0.5], 10, {}), "label_counts must be"),
         (("db", [[1]], 10, {}), "label_counts must be"),
-        (("db", [0], 0, {}), "label_counts must be"),
+        (("db", [0], 0, {}), "n_documents must be a whole number of 1 or more; got 0"),
         (("asl", [3, 4], 10, {"kind": "multi-class"}), "is not for labels that exclude each other"),
         (("fl", [3, 4], 10, {"kind": "multi-class", "alpha": 0.3}), "the loss fl has no 'alpha'"),
         (

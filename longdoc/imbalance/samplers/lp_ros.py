@@ -39,7 +39,7 @@ def draw(
         share = -(-left // (len(rare) - place))
         most = len(documents) * (max_repeats - 1)
         more = min(share, left, most, int(mean - len(documents)))
-        pool = np.repeat(documents, max_repeats - 1)
+        pool = np.repeat(documents, min(max_repeats - 1, more))
         clones.append(generator.choice(pool, more, replace=False))
         left -= more
     return np.concatenate(clones)
