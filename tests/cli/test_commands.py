@@ -203,6 +203,19 @@ def test_what_a_user_can_mend_is_one_sentence_without_a_traceback(arguments, mes
     assert done.stderr.splitlines()[-1].startswith(message)
 
 
+def test_an_output_that_is_a_file_is_said_in_a_sentence(tmp_path):
+    plan, taken = tmp_path / "plan.yaml", tmp_path / "taken"
+    data = "data: {dataset: examples/letters.jsonl}"
+    plan.write_text(f"{{settings: {{{data}}}, seeds: [0], baselines: true, systems: []}}")
+    taken.write_text("kept")
+    for command in (["compare", str(plan)], ["train", *TINY, "--baseline.name", "majority"]):
+        done = run_command(*command, "--output", str(taken))
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert re.search(rf"longdoc: .*{taken}.*: (Not a directory|File exists)", done.stderr)
+    assert taken.read_text() == "kept"
+
+
 def test_an_unknown_option_names_the_nearest():
     done = run_command("train", "--training.epoch", "3")
     assert done.returncode != 0

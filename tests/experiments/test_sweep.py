@@ -278,7 +278,7 @@ def test_every_ready_sweep_can_run_on_own_documents(name):
         ),
         (
             {"method": "tpe", "space": {"adapter.alpha": {"low": 1, "high": float("inf")}}},
-            "of finite ends",
+            "must be a number that is finite; got inf",
         ),
         ({"sampler_seed": 2**32, "space": {"adapter.rank": [4]}}, "sampler_seed must be in"),
         ({"space": {"adapter.rank": {"low": 1, "high": 8}}}, "a grid needs a list of values"),

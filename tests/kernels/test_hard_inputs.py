@@ -221,3 +221,12 @@ def test_factors_that_do_not_fit_are_refused(a, b):
         low_rank.low_rank_linear(x, weight, None, torch.ones(a), torch.ones(b), 1.0)
     with pytest.raises(ValueError, match=r"a \(r, 8\) and b \(n, r\) are needed"):
         low_rank.merged(weight, torch.ones(a), torch.ones(b), 1.0, torch.float32)
+
+
+def test_attention_refuses_a_mask_of_true_and_false_and_rates_that_are_none():
+    x = torch.randn(1, 2, 5, 8)
+    with pytest.raises(ValueError, match=r"mask is added to scores, so it must be of a floating"):
+        attention(x, x, x, 0.5, torch.ones(1, 1, 5, 5, dtype=torch.bool))
+    for rate in (-1, 1.0, 1.5, float("nan")):
+        with pytest.raises(ValueError, match=r"rate must be in 0..1, 1 excluded; got"):
+            attention(x, x, x, 0.5, rate=rate)

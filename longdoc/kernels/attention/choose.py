@@ -32,7 +32,8 @@ def attention(
         Shape ``(b, h, l, d)``, type of the inputs.
 
     Raises:
-        ValueError: A shape does not fit, or there is no document or no token.
+        ValueError: A shape does not fit, there is no document or no token, the mask says true and
+            false instead of what to add, or the rate is out of range.
 
     Source:
         vaswani2017attention, Sec. 3.2.1.
@@ -47,6 +48,15 @@ def attention(
     wide = (*query.shape[:3], query.shape[2])
     if mask is not None and not _fits(mask, wide):
         message = f"mask must broadcast to {wide}; got {tuple(mask.shape)}"
+        raise ValueError(message)
+    if mask is not None and not mask.is_floating_point():
+        message = (
+            f"mask is added to scores, so it must be of a floating-point type, minus infinity for "
+            f"what is not seen; got {mask.dtype}"
+        )
+        raise ValueError(message)
+    if not 0 <= rate < 1:
+        message = f"rate must be in 0..1, 1 excluded; got {rate}"
         raise ValueError(message)
     variant = compiled if compiled.serves(query, key, value, mask) else matrix
     return variant.attention(query, key, value, scale, mask, rate)
