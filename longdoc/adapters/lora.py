@@ -153,6 +153,9 @@ def add_lora(
 def load_lora(model: PreTrainedModel, folder: Path) -> Any:
     """Put a saved adapter, in peft's own format, back onto its model."""
     use_modular_mixers(model)
+    targets = peft.PeftConfig.from_pretrained(str(folder)).target_modules
+    if targets and not isinstance(targets, str):
+        _untie(model, sorted(targets))
     with _mamba_projections_allowed(model):
         loaded = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=False)
     return use_fused_lora(use_fast_linears(loaded))
@@ -164,7 +167,8 @@ def _untie(model: PreTrainedModel, names: Sequence[str]) -> None:
     outputs: Any = model.get_output_embeddings()
     if outputs is None or outputs.weight is not inputs.weight:
         return
-    if any(model.get_submodule(m) is inputs for n in names for m in placement.matching(model, n)):
+    adapted = [model.get_submodule(m) for n in names for m in placement.matching(model, n)]
+    if any(module is inputs or module is outputs for module in adapted):
         outputs.weight = nn.Parameter(outputs.weight.detach().clone())
         model.config.tie_word_embeddings = False
 

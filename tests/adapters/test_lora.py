@@ -1,5 +1,7 @@
 """LoRA on every family: alive, merged as unmerged, saved in peft's format."""
 
+import copy
+
 import peft
 import pytest
 import torch
@@ -9,6 +11,7 @@ from transformers import (
     BertForSequenceClassification,
     GPTNeoConfig,
     LlamaConfig,
+    LlamaForCausalLM,
     MambaConfig,
     MambaForCausalLM,
     MambaModel,
@@ -270,3 +273,20 @@ def test_auto_is_lora_on_large_pretrained_backbones_and_full_training_of_others(
     assert lora.resolved(AdapterSettings(), "random") == "none"
     assert lora.resolved(AdapterSettings(), "small") == "none"
     assert lora.resolved(AdapterSettings(), "large") == "e5-mistral"
+
+
+@pytest.mark.parametrize("targets", [["q_proj", "embed_tokens"], ["q_proj", "lm_head"]])
+def test_tied_embeddings_are_parted_where_either_is_adapted_also_when_loaded(tmp_path, targets):
+    config = LlamaConfig(
+        **SIZE, num_attention_heads=2, intermediate_size=32, tie_word_embeddings=True,
+        initializer_range=0.3,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    plain = LlamaForCausalLM(config).eval()
+    adapted = shaken(add_lora(copy.deepcopy(plain), dropout=0.0, target_modules=targets)).eval()
+    wanted = output(adapted)
+    adapted.save_pretrained(tmp_path, save_embedding_layers=False)
+    loaded = lora.load_lora(copy.deepcopy(plain), tmp_path).eval()
+    assert_close(output(loaded), wanted, tolerances.MODEL_FLOAT32)
+    for model in (adapted, loaded):
+        assert_close(output(model.merge_and_unload()), wanted, tolerances.MODEL_FLOAT32)
