@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csc_array, hstack
 from scipy.special import expit, softmax
@@ -79,7 +80,7 @@ def load(folder: Path) -> TfidfSvm:
         vectorizer.vocabulary_ = dict(about["vocabulary"])
         vectorizer.idf_ = tensors["idf"].astype(float)
         return TfidfSvm(vectorizer, tensors["weights"], tensors["offsets"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         message = f"{folder}: not a saved TF-IDF baseline: {error}"
         raise DataError(message) from error
 

@@ -149,8 +149,7 @@ class _Reading:
         """Read an archive whose names get a prefix; one inside an archive is the last level."""
         where = f"{self.path}: {prefix.rstrip('/')}" if prefix else str(self.path)
         try:
-            is_zip = zipfile.is_zipfile(source)
-            found = self.zip(source) if is_zip else self.tar(source)
+            found = self.zip(source) if _is_zip(source) else self.tar(source)
             for name, read in found:
                 if self.wanted(prefix + name):
                     yield prefix + name, read()
@@ -258,3 +257,16 @@ def json_object(name: str, content: bytes) -> dict[str, Any]:
         message = f"{name}: expected one JSON object"
         raise DataError(message)
     return record
+
+
+def _is_zip(source: Path | io.BytesIO) -> bool:
+    """Say whether an archive is a zip; a tar that ends in a zip looks like one from behind."""
+    if isinstance(source, Path):
+        with source.open("rb") as stream:
+            head = stream.read(512)
+    else:
+        head = source.getvalue()[:512]
+    packed = head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ"))
+    if packed or head[257:262] == b"ustar":
+        return False
+    return zipfile.is_zipfile(source)

@@ -13,7 +13,8 @@ from typing import Any
 
 from longdoc.documents.archives import search_folders
 from longdoc.documents.document import Card, Corpus, Document, Download, Kind, make_corpus
-from longdoc.documents.files import SPLIT_NAMES, rows
+from longdoc.documents.files import SPLIT_NAMES
+from longdoc.documents.tables import rows
 from longdoc.errors import DataError
 
 SIZES = {"train": 9000, "validation": 1000, "test": 1000}

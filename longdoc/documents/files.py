@@ -4,18 +4,16 @@ Whatever is wrong is said with file, line and field.
 """
 
 import contextlib
-import csv
-import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from longdoc.documents.document import Corpus, Document, Kind, by_frequency, make_corpus
+from longdoc.documents.tables import ENDINGS, Row, rows
 from longdoc.errors import DataError, nearest
+from longdoc.settings import short
 
 TEXT_FIELDS = ("text", "paragraphs", "facts", "content", "body", "document")
 LABEL_FIELDS = ("labels", "label", "topics", "topic", "category", "categories", "class")
@@ -23,10 +21,7 @@ SPLIT_NAMES = {
     "train": "train", "training": "train", "dev": "validation", "val": "validation",
     "valid": "validation", "validation": "validation", "test": "test", "testing": "test",
 }  # fmt: skip
-ENDINGS = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 TEXT_ENDINGS = (".txt", ".md", ".text")
-LONGEST_LINE = 64 * 2**20
-Row = tuple[str, dict[str, Any]]
 Found = tuple[str, str, Document, bool]
 """Place, split, document, and whether the form of its labels allows several."""
 
@@ -104,9 +99,16 @@ def read_texts(path: Path, fields: Fields | None = None) -> Iterator[Document]:
 
 def _from_folder(place: Path, fields: Fields) -> Iterator[Found]:
     tables = sorted(f for f in place.iterdir() if f.suffix.lower() in ENDINGS and f.is_file())
-    named = [(SPLIT_NAMES[f.stem.lower()], f) for f in tables if f.stem.lower() in SPLIT_NAMES]
+    named: dict[str, Path] = {}
+    for file in tables:
+        split = SPLIT_NAMES.get(file.stem.lower())
+        if split in named:
+            message = f"{place}: {named[split].name} and {file.name} are both {split}; keep one"
+            raise DataError(message)
+        if split is not None:
+            named[split] = file
     if named:
-        for split, file in named:
+        for split, file in named.items():
             yield from _from_file(file, fields, split)
         return
     listing = [f for f in tables if f.stem.lower() == "labels"]
@@ -164,12 +166,12 @@ def _from_file(file: Path, fields: Fields, split: str | None) -> Iterator[Found]
 
 
 def _entries(given: Iterable[Row], fields: Fields, split: str | None) -> Iterator[Found]:
-    """Read rows; which columns hold labels is settled by the first one."""
-    columns: tuple[str, ...] = ()
+    """Read rows; which columns hold labels, and how, is settled by the first one."""
+    columns: LabelColumns | None = None
     for where, row in given:
         columns = columns or _label_columns(where, row, fields)
         text = text_of(where, row, fields.text)
-        labels, many = _labels(where, row, columns, fields.separator)
+        labels, many = _labels(where, row, columns, fields)
         document = Document(_identifier(where, row, fields), text, labels)
         yield where, split_of(where, row, fields, split), document, many
 
@@ -249,33 +251,59 @@ def _names(row: Mapping[str, Any]) -> str:
     return ", ".join(map(str, row)) or "no fields"
 
 
-def _label_columns(where: str, row: Mapping[str, Any], fields: Fields) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class LabelColumns:
+    """Where labels stand.
+
+    Attributes:
+        names: Of the columns.
+        flags: Whether each column is a label, and holds 0 or 1; else the only one holds labels.
+        known: All columns of the first row where labels were guessed from it; None where not.
+    """
+
+    names: tuple[str, ...]
+    flags: bool
+    known: frozenset[str] | None = None
+
+
+def _label_columns(where: str, row: Mapping[str, Any], fields: Fields) -> LabelColumns:
     """Find the columns that hold labels: those named, a usual name, or all that hold 0 or 1."""
     names = fields.labels or tuple(name for name in LABEL_FIELDS if name in row)[:1]
-    columns = names or _flag_columns(row, fields)
-    if not columns:
+    if names:
+        return LabelColumns(names, flags=len(names) > 1)
+    guessed = _flag_columns(row, fields)
+    if not guessed:
         usual = ", ".join(LABEL_FIELDS[:2])
         message = f"{where}: no label field ({usual}) and no 0/1 columns; found {_names(row)}"
         raise DataError(message)
-    return columns
+    return LabelColumns(guessed, flags=True, known=frozenset(row))
 
 
 def _labels(
-    where: str, row: Mapping[str, Any], columns: tuple[str, ...], separator: str | None
+    where: str, row: Mapping[str, Any], columns: LabelColumns, fields: Fields
 ) -> tuple[tuple[str, ...], bool]:
     """Read a row's labels, and whether their form allows several."""
-    missing = [name for name in columns if name not in row]
+    missing = [name for name in columns.names if name not in row]
     if missing:
         message = f"{where}: no label field {missing[0]}; found {_names(row)}"
         raise DataError(message)
-    flags = len(columns) > 1 or (columns[0] not in LABEL_FIELDS and _is_flag(row[columns[0]]))
-    if not flags:
-        return _label_value(where, columns[0], row[columns[0]], separator)
-    for name in columns:
+    if not columns.flags:
+        return _label_value(where, columns.names[0], row[columns.names[0]], fields.separator)
+    guess = "; the first row has 0 or 1 there, so it is taken for a label: name the label fields"
+    guess = "" if columns.known is None else guess
+    for name in columns.names:
         if not _is_flag(row[name]):
-            message = f"{where}: field {name} must be 0 or 1; got {row[name]!r}"
+            message = f"{where}: field {name} must be 0 or 1; got {row[name]!r}{guess}"
             raise DataError(message)
-    return tuple(readable(name) for name in columns if int(row[name]) == 1), True
+    if columns.known is not None:
+        late = [name for name in _flag_columns(row, fields) if name not in columns.known]
+        if late:
+            message = (
+                f"{where}: the first row has no field {late[0]!r}; give every row a 0 or 1 for "
+                f"each label, or name the label fields"
+            )
+            raise DataError(message)
+    return tuple(readable(name) for name in columns.names if int(row[name]) == 1), True
 
 
 def _is_flag(value: object) -> bool:
@@ -285,7 +313,10 @@ def _is_flag(value: object) -> bool:
 def _flag_columns(row: Mapping[str, Any], fields: Fields) -> tuple[str, ...]:
     """Take the columns that hold 0 or 1, if none is called a label."""
     others = {*TEXT_FIELDS, "id", "split", "file", fields.id, fields.split, fields.text}
-    return tuple(name for name, value in row.items() if name not in others and _is_flag(value))
+    # A column without a name is the row's number, as pandas writes it.
+    return tuple(
+        name for name, value in row.items() if name and name not in others and _is_flag(value)
+    )
 
 
 def _label_value(
@@ -295,96 +326,23 @@ def _label_value(
     separator: str | None,
 ) -> tuple[tuple[str, ...], bool]:
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             value = json.loads(value)
     if isinstance(value, str) and separator:
-        value = [part.strip() for part in value.split(separator) if part.strip()]
+        value = [part for part in value.split(separator) if part.strip()]
     if isinstance(value, list):
-        wrong = [entry for entry in value if not isinstance(entry, str | int)]
+        wrong = [entry for entry in value if not _is_label(entry)]
         if not wrong:
-            return tuple(dict.fromkeys(readable(str(entry)) for entry in value)), True
+            return tuple(dict.fromkeys(readable(str(entry)).strip() for entry in value)), True
         value = wrong[0]
-    elif isinstance(value, str | int) and str(value) != "":
-        return (readable(str(value)),), False
-    message = f"{where}: field {field} must be a label or a list of labels; got {value!r}"
+    elif _is_label(value):
+        return (readable(str(value)).strip(),), False
+    message = (
+        f"{where}: field {field} must be a label or a list of labels, none of them empty; "
+        f"got {short(value)}"
+    )
     raise DataError(message)
 
 
-def rows(file: Path) -> Iterator[Row]:
-    """Yield every row of a table with the place it stands at.
-
-    Raises:
-        DataError: The file is no table of a known kind, or damaged.
-    """
-    kind = file.suffix.lower()
-    try:
-        with file.open("rb"):
-            pass
-    except OSError as error:
-        message = f"{file} cannot be read: {error.strerror}"
-        raise DataError(message) from error
-    if kind in (".jsonl", ".ndjson"):
-        return _json_rows(file)
-    if kind in (".csv", ".tsv"):
-        return _csv_rows(file)
-    if kind == ".parquet":
-        return _parquet_rows(file)
-    message = f"{file}: unknown kind of file; allowed: {', '.join(ENDINGS)}"
-    raise DataError(message)
-
-
-def _json_rows(file: Path) -> Iterator[Row]:
-    with file.open("rb") as stream:
-        for number in itertools.count(1):
-            line = stream.readline(LONGEST_LINE + 1)
-            if not line:
-                return
-            where = f"{file}, line {number}"
-            if len(line) > LONGEST_LINE:
-                message = f"{where}: longer than {LONGEST_LINE} bytes"
-                raise DataError(message)
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                message = f"{where}: not JSON: {error}"
-                raise DataError(message) from error
-            if not isinstance(row, dict):
-                message = f"{where}: expected a JSON object; got {str(row)[:40]!r}"
-                raise DataError(message)
-            yield where, row
-
-
-def _csv_rows(file: Path) -> Iterator[Row]:
-    csv.field_size_limit(LONGEST_LINE)
-    delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
-        try:
-            for row in reader:
-                where = f"{file}, line {reader.line_num}"
-                if None in row or None in row.values():
-                    columns = len(reader.fieldnames or ())
-                    message = f"{where}: expected {columns} fields, as in the first line"
-                    raise DataError(message)
-                yield where, dict(row)
-        except (csv.Error, UnicodeDecodeError) as error:
-            message = f"{file}, line {reader.line_num + 1}: {error}"
-            raise DataError(message) from error
-
-
-def _parquet_rows(file: Path) -> Iterator[Row]:
-    try:
-        with pq.ParquetFile(file) as table:
-            batches: Iterable[Any] = table.iter_batches(batch_size=256)
-            number = 0
-            for batch in batches:
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{file}, row {number}", row
-    except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        message = f"{file}: not a readable Parquet file: {error}"
-        raise DataError(message) from error
+def _is_label(value: object) -> bool:
+    return isinstance(value, str | int) and bool(str(value).strip())

@@ -4,16 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from longdoc.documents.document import Document
-from longdoc.documents.files import (
-    ENDINGS,
-    SPLIT_NAMES,
-    TEXT_ENDINGS,
-    Fields,
-    plain_text,
-    rows,
-    split_of,
-    text_of,
-)
+from longdoc.documents.files import SPLIT_NAMES, TEXT_ENDINGS, Fields, plain_text, split_of, text_of
+from longdoc.documents.tables import ENDINGS, rows
 from longdoc.errors import DataError
 
 

@@ -1,6 +1,7 @@
 """Train, validation and test by document, reproducibly, with labels in proportion."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -79,7 +80,9 @@ def _shuffle(marks: NDArray[np.int64], share: float, seed: int) -> tuple[list[in
     from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit  # 100 MB of memory
 
     wanted = _wanted(len(marks), share)
-    splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=share, random_state=seed)
+    # It rounds up, and must leave a document.
+    size = share if math.ceil(share * len(marks)) < len(marks) else wanted
+    splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=size, random_state=seed)
     first, second = next(splitter.split(np.zeros(len(marks)), marks))
     return _of_size(first, second, wanted, np.random.default_rng(seed))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
@@ -173,9 +174,13 @@ def _put_head(model: Any, file: Path) -> None:
     """Put a saved head onto its backbone.
 
     Raises:
-        RunError: The file holds what the model has not.
+        RunError: The file is damaged, or holds what the model has not.
     """
-    unknown = model.load_state_dict(load_file(file), strict=False).unexpected_keys
+    try:
+        unknown = model.load_state_dict(load_file(file), strict=False).unexpected_keys
+    except (OSError, SafetensorError, RuntimeError) as error:
+        message = f"{file} is damaged, or of another backbone: {error}"
+        raise RunError(message) from error
     if unknown:
         message = f"{file}: {', '.join(unknown[:3])} belong to another backbone"
         raise RunError(message)

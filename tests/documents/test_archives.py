@@ -203,3 +203,20 @@ def test_a_tar_with_a_size_below_zero_or_holes_is_refused(tmp_path, headers):
         archive.addfile(info, io.BytesIO(b"one"))
     with pytest.raises(DataError, match=r"sparse, or has a size below 0|damaged"):
         list(archives.members(file, is_json))
+
+
+@pytest.mark.parametrize("order", [("a.txt", "x.zip"), ("x.zip", "a.txt")])
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+def test_a_tar_with_a_zip_in_it_is_no_zip(tmp_path, order, mode):
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as packed:
+        packed.writestr("inner.txt", "within")
+    contents = {"a.txt": b"outside", "x.zip": inner.getvalue()}
+    file = tmp_path / f"d.tar{mode[1:].replace(':', '.')}"
+    with tarfile.open(file, mode) as packed:
+        for name in order:
+            info = tarfile.TarInfo(name)
+            info.size = len(contents[name])
+            packed.addfile(info, io.BytesIO(contents[name]))
+    found = dict(archives.members(file, lambda name: name.endswith(".txt")))
+    assert found == {"a.txt": b"outside", "x.zip/inner.txt": b"within"}

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from longdoc.documents import files
+from longdoc.documents import files, tables
 from longdoc.documents.files import Fields
 from longdoc.errors import DataError
 from tests.conftest import write_jsonl
@@ -207,9 +207,15 @@ def test_documents_without_identifier_are_named_by_their_place_in_the_file(tmp_p
 
 
 def test_a_line_without_end_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "LONGEST_LINE", 20)
+    monkeypatch.setattr(tables, "LONGEST_LINE", 20)
     with pytest.raises(DataError, match="line 1: longer than 20 bytes"):
         files.load(write_jsonl(tmp_path / "d.jsonl", ROWS))
+    (tmp_path / "d.csv").write_text("text,label\na,b\n" + "c" * 21 + ",d\n")
+    with pytest.raises(DataError, match="line 3: longer than 20 characters"):
+        files.load(tmp_path / "d.csv")
+    pq.write_table(pa.table({"text": ["a" * 21], "label": ["b"]}), tmp_path / "d.parquet")
+    with pytest.raises(DataError, match="row 1: a text is longer than 20 characters"):
+        files.load(tmp_path / "d.parquet")
 
 
 def test_texts_without_labels_for_prediction(tmp_path):
@@ -217,3 +223,79 @@ def test_texts_without_labels_for_prediction(tmp_path):
     (tmp_path / "plain.txt").write_text("c", encoding="utf-8")
     read = [*files.read_texts(file), *files.read_texts(tmp_path / "plain.txt")]
     assert [d.id for d in read] == ["q", "d.jsonl, line 2", "plain.txt"]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "labels"),
+    [
+        ("12310", "multi-class", {"0", "1", "2", "3"}),
+        ("12121", "binary", {"1", "2"}),
+        ("01011", "binary", {"0", "1"}),
+        ("11000", "binary", {"0", "1"}),
+    ],
+)
+def test_a_single_column_that_was_named_holds_labels_whatever_they_are(
+    tmp_path, values, kind, labels
+):
+    rows = "".join(f"text {place},{value}\n" for place, value in enumerate(values))
+    (tmp_path / "d.csv").write_text("text,stars\n" + rows)
+    corpus = files.load(tmp_path / "d.csv", Fields(labels=("stars",)))
+    assert (corpus.kind, set(corpus.labels)) == (kind, labels)
+    assert [d.labels for d in corpus.splits["train"]] == [(value,) for value in values]
+
+
+def test_a_column_without_a_name_is_no_label(tmp_path):
+    (tmp_path / "d.csv").write_text(",text,war,sport\n0,a,1,0\n1,b,0,1\n2,c,1,1\n")
+    assert set(files.load(tmp_path / "d.csv").labels) == {"war", "sport"}
+
+
+def test_labels_that_later_rows_bring_are_not_lost(tmp_path):
+    rows = [{"text": "a", "sport": 1}, {"text": "b", "sport": 0, "war": 1}]
+    with pytest.raises(DataError, match="line 2: the first row has no field 'war'"):
+        files.load(write_jsonl(tmp_path / "d.jsonl", rows))
+    corpus = files.load(tmp_path / "d.jsonl", Fields(labels=("sport",)))
+    assert [d.labels for d in corpus.splits["train"]] == [("1",), ("0",)]
+    rows = [{"text": "a", "sport": 1, "number": 1}, {"text": "b", "sport": 0, "number": 2}]
+    with pytest.raises(DataError, match="number must be 0 or 1; got 2; the first row has 0 or 1"):
+        files.load(write_jsonl(tmp_path / "d.jsonl", rows))
+
+
+def test_a_split_in_two_files_is_refused(tmp_path):
+    for name in ("train.csv", "dev.csv"):
+        (tmp_path / name).write_text("text,label\na,b\nc,d\n")
+    assert len(files.load(tmp_path).splits["validation"]) == 2
+    write_jsonl(tmp_path / "train.jsonl", ROWS)
+    with pytest.raises(DataError, match=r"train.csv and train.jsonl are both train; keep one"):
+        files.load(tmp_path)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    (tmp_path / "d.csv").write_text("text,label,label\na,b,c\n")
+    columns = [pa.array(["a"]), pa.array(["b"]), pa.array(["c"])]
+    table = pa.Table.from_arrays(columns, names=["text", "label", "label"])
+    pq.write_table(table, tmp_path / "d.parquet")
+    for name in ("d.csv", "d.parquet"):
+        with pytest.raises(DataError, match="more than one column is called 'label'"):
+            files.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("labels", [[""], ["a", " "], "", " ", ["[" * 100_000 + "]" * 100_000, ""]])
+def test_labels_that_are_none_are_refused(tmp_path, labels):
+    with pytest.raises(DataError, match="none of them empty"):
+        files.load(write_jsonl(tmp_path / "d.jsonl", [{"text": "a", "labels": labels}]))
+
+
+def test_blanks_around_a_label_are_not_of_it(tmp_path):
+    rows = [{"text": "a", "labels": ["x", " x"]}, {"text": "b", "labels": ["y "]}]
+    corpus = files.load(write_jsonl(tmp_path / "d.jsonl", rows))
+    assert [d.labels for d in corpus.splits["train"]] == [("x",), ("y",)]
+    deep = "[" * 100_000 + "]" * 100_000
+    rows = [{"text": "a", "label": deep}, {"text": "b", "label": "y"}]
+    assert files.load(write_jsonl(tmp_path / "e.jsonl", rows)).kind == "binary"
+
+
+def test_a_parquet_file_with_dates_beyond_the_calendar_is_refused(tmp_path):
+    columns = {"text": ["a"], "label": ["b"], "when": pa.array([2**62], pa.timestamp("us"))}
+    pq.write_table(pa.table(columns), tmp_path / "d.parquet")
+    with pytest.raises(DataError, match="not a readable Parquet file"):
+        files.load(tmp_path / "d.parquet")

@@ -28,6 +28,13 @@ def test_every_document_is_in_exactly_one_part():
     assert sorted(d.id for d in first + second) == sorted(d.id for d in documents)
 
 
+@pytest.mark.parametrize(("share", "size"), [(0.9, 8), (0.85, 8), (0.05, 1)])
+def test_a_share_that_leaves_one_document_is_parted_as_well(share, size):
+    documents = [Document(str(i), ("t",), (("a", "b")[i % 2],)) for i in range(9)]
+    left, parted = splits.part_off(documents, share, seed=0)
+    assert (len(left), len(parted)) == (9 - size, size)
+
+
 def test_too_few_documents_to_part_give_one_sentence():
     with pytest.raises(DataError, match=r"cannot part 0\.1 off 1 documents; give more"):
         splits.part_off([Document("a", ("t",), ())], 0.1, 0)
