@@ -23,7 +23,7 @@ from longdoc.imbalance.answer import recorded_shift
 from longdoc.predictions import decide
 from longdoc.progress import Progress, silent
 from longdoc.report import page
-from longdoc.settings import build
+from longdoc.settings import build, short
 from longdoc.tokens.encoding import encode
 from longdoc.training.predict import Reader
 from longdoc.training.settings import uses_bfloat16
@@ -129,7 +129,7 @@ def predict(
         One prediction a document, in order.
 
     Raises:
-        RunError: The folder is no complete run, or a single text was given.
+        RunError: The folder is no complete run, a single text was given, or what is no text.
 
     Example:
         >>> import tempfile
@@ -146,6 +146,9 @@ def predict(
     scorer = _Scorer(opened)
     waiting: list[Document] = []
     for number, text in enumerate(texts):
+        if not isinstance(text, str | Document):
+            message = f"text {number} must be text; got {short(text)}"
+            raise RunError(message)
         waiting.append(text if isinstance(text, Document) else Document(str(number), (text,), ()))
         if len(waiting) == DOCUMENTS_A_CALL:
             yield from scorer(waiting, progress)
@@ -266,11 +269,11 @@ def sweep(
     return sweeping.execute(made, output, progress, processes=processes)
 
 
-def write_report(comparison: Comparison | Sequence[str | Path], file: str | Path) -> Path:
+def write_report(comparison: Comparison | Sequence[str | Path | Run], file: str | Path) -> Path:
     """Write a comparison as one self-contained HTML page.
 
     Args:
-        comparison: A comparison, or run folders to compare.
+        comparison: A comparison, or runs to compare, or their folders.
         file: Where to write it.
 
     Raises:
@@ -282,6 +285,9 @@ def write_report(comparison: Comparison | Sequence[str | Path], file: str | Path
         ...
         longdoc.errors.RunError: there is no complete run to compare
     """
+    if isinstance(comparison, str | Path):
+        comparison = [comparison]
     if not isinstance(comparison, Comparison):
-        comparison = comparing.from_runs([store.load(folder) for folder in comparison])
+        runs = [part if isinstance(part, Run) else store.load(part) for part in comparison]
+        comparison = comparing.from_runs(runs)
     return page.write(comparison, Path(file))

@@ -1,6 +1,7 @@
 """``longdoc evaluate``."""
 
 import json
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -31,7 +32,7 @@ def evaluate(
         shown = {"run": opened.name, "split": split, "metrics": found["splits"][split]}
         print(json.dumps({**shown, **({"labels": found["labels"]} if labels else {})}, indent=1))
         return
-    print_run(opened, split)
+    print_run(replace(opened, metrics={**opened.metrics, **found}), split)
     if labels:
         _print_labels(found["labels"], opened.settings.thresholds.mode)
 

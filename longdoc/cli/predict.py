@@ -15,6 +15,7 @@ from longdoc.documents.document import Document
 from longdoc.documents.files import Fields
 from longdoc.errors import DataError
 from longdoc.experiments import store
+from longdoc.settings import require
 
 
 def predict(
@@ -35,6 +36,7 @@ def predict(
     Example: longdoc predict runs/RUN letters.jsonl
     """
     choices.prepare()
+    require(top is None or top >= 1, "--top", "1 or more", top)
     opened = store.load(run)
     if not inputs:
         message = "no file to classify; name one or more, or - for standard input"

@@ -77,6 +77,8 @@ def _together(runs: list[Run], corpus: Corpus, folder: Path) -> Outcome:
     parts = {"validation": _out_of_fold(found, corpus), "test": test}
     # What settings came to differs little between folds; each fold's own run has its own.
     notes = {**runs[0].environment["notes"], "folds": len(runs)}
+    if "interrupted" in notes:
+        notes["interrupted"] = any(run.environment["notes"]["interrupted"] for run in runs)
     history = [
         {"fold": fold, **record} for fold, run in enumerate(runs, 1) for record in run.history()
     ]

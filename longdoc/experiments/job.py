@@ -156,8 +156,13 @@ def _fit(
 
 def _vectors(job: Job, model: Any) -> frozen.Vectors:
     """Let a frozen backbone read every document, or take what it said before."""
+
+    def tell(share: float, message: str) -> None:
+        job.progress(0.9 * share, message)
+
+    # Without the clock of training: what reading took is kept with the vectors.
     reader = replace(_reader(job, model), batch_size=frozen.BATCH)
-    return frozen.vectors(reader, job.settings, job.encoded, _while_training(job))
+    return frozen.vectors(reader, job.settings, job.encoded, tell)
 
 
 def score(job: Job, trained: Trained, split: str) -> NDArray[np.float32]:

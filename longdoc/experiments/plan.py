@@ -16,6 +16,7 @@ from longdoc.settings import build, chosen, cited, merge, require, walk
 T = typing.TypeVar("T")
 LARGEST_PLAN = 2**20
 BERT_TOKENS = 512
+ALONE: dict[str, Any] = {"ensemble": {"members": []}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,21 +228,26 @@ def _system(shared: Mapping[str, Any], entry: Any, place: int) -> tuple[str, Set
 
 
 def _baselines(shared: Mapping[str, Any]) -> list[tuple[str, Settings]]:
-    found = []
-    for name in ("majority", "tfidf-svm"):
-        found.append((name, build(Settings, merge(shared, {"baseline": {"name": name}}))))
-    return found
+    # Whatever all systems share, these are no ensembles.
+    own = [{"baseline": {"name": name}, **ALONE} for name in ("majority", "tfidf-svm")]
+    return [(system["baseline"]["name"], build(Settings, merge(shared, system))) for system in own]
 
 
 def _with_bert(
     shared: Mapping[str, Any], named: list[tuple[str, Settings]], bert: str
 ) -> list[tuple[str, Settings]]:
     """Add BERT on its first 512 tokens, unless the plan has that system already."""
+    own = {
+        "backbone": {"name": bert}, "tokens": {"max_tokens": BERT_TOKENS, "truncation": "head"},
+        "baseline": {"name": "none"}, **ALONE,
+    }  # fmt: skip
+    added = build(Settings, merge(shared, own))
+    parts = ("backbone", "tokens", "adapter")
     for _, settings in named:
-        if settings.backbone.name == bert and settings.tokens.max_tokens == BERT_TOKENS:
+        alike = all(getattr(settings, part) == getattr(added, part) for part in parts)
+        if alike and not settings.has_no_backbone():
             return named
-    own = {"backbone": {"name": bert}, "tokens": {"max_tokens": BERT_TOKENS, "truncation": "head"}}
-    return [(f"{bert}-first-{BERT_TOKENS}", build(Settings, merge(shared, own))), *named]
+    return [(f"{bert}-first-{BERT_TOKENS}", added), *named]
 
 
 def seeded(settings: Settings, seed: int) -> Settings:

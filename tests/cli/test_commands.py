@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -74,6 +75,25 @@ def test_evaluate_computes_anew_what_the_run_recorded(trained):
     kept = json.loads(Path(trained, "metrics.json").read_text(encoding="utf-8"))
     assert found["metrics"] == kept["splits"]["test"]
     assert found["labels"] == kept["labels"]
+
+
+def test_evaluate_shows_what_it_computed_not_what_the_run_says(trained, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    metrics = json.loads((copy / "metrics.json").read_text())
+    metrics["splits"]["test"]["global"]["micro-f1"] = 0.12345
+    (copy / "metrics.json").write_text(json.dumps(metrics))
+    done = run_command("evaluate", str(copy))
+    assert "micro-f1" in done.stdout
+    assert "0.1235" not in done.stdout
+    assert "0.1234" not in done.stdout
+
+
+@pytest.mark.parametrize("top", ["0", "-1"])
+def test_predict_prints_at_least_one_label(trained, top):
+    done = run_command("predict", trained, "examples/letters.jsonl", "--top", top)
+    assert done.returncode == 1
+    assert "longdoc: --top must be 1 or more" in done.stderr
 
 
 def test_report_is_made_of_run_folders_alone(trained, tmp_path):

@@ -283,3 +283,39 @@ def test_labels_may_stand_in_another_order_where_others_were_learnt_from(compari
     assert again.pairs == wanted.pairs
     for system, before in zip(again.systems, wanted.systems, strict=True):
         assert system.intervals == before.intervals
+
+
+@pytest.mark.parametrize(
+    "shared",
+    [
+        {"baseline": {"name": "tfidf-svm"}},
+        {"ensemble": {"members": ["a", "b"]}},
+        {"backbone": {"name": "bert-mini"}, "tokens": {"max_tokens": 512}},
+    ],
+)
+def test_baselines_of_a_plan_are_what_their_names_say(shared):
+    own = {"name": "c10", "baseline": {"name": "tfidf-svm", "c": 10}}
+    made = plan.make(
+        {**PLAN, "baselines": True, "seeds": [0], "settings": shared, "systems": [own]}
+    )
+    found = {planned.system: planned.settings for planned in made.runs}
+    assert set(found) == {"majority", "tfidf-svm", "c10", "bert-mini-first-512"}
+    assert found["majority"].baseline.name == "majority"
+    bert = found["bert-mini-first-512"]
+    assert (bert.baseline.name, bert.backbone.name) == ("none", "bert-mini")
+    for name in ("majority", "tfidf-svm", "bert-mini-first-512"):
+        assert found[name].ensemble.members == ()
+
+
+@pytest.mark.parametrize(
+    ("own", "added"),
+    [
+        ({}, False),
+        ({"adapter": {"preset": "head-only"}}, True),
+        ({"training": {"epochs": 9}}, False),
+    ],
+)
+def test_bert_is_added_unless_a_system_is_that_very_bert(own, added):
+    system = {"name": "b", "backbone": {"name": "bert-mini"}, "tokens": {"max_tokens": 512}, **own}
+    made = plan.make({**PLAN, "baselines": True, "seeds": [0], "systems": [system]})
+    assert ("bert-mini-first-512" in {planned.system for planned in made.runs}) == added

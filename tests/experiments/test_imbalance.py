@@ -8,11 +8,12 @@ from safetensors import safe_open
 
 import longdoc
 from longdoc.errors import SettingsError
-from longdoc.experiments import frozen, run, store
+from longdoc.experiments import frozen, job, run, store
 from longdoc.experiments.settings import Settings
 from longdoc.imbalance import ImbalanceSettings
 from longdoc.imbalance.catalog import check
 from longdoc.settings import build
+from longdoc.training import workplace
 from longdoc.training.predict import Reader
 
 LETTERS = {
@@ -152,6 +153,23 @@ def test_an_interrupted_run_of_a_head_goes_on_to_the_same_result(tmp_path, monke
     for split in ("validation", "test"):
         found, wanted = again.predictions()[split].scores, whole.predictions()[split].scores
         assert np.array_equal(found, wanted)
+
+
+def test_reading_is_paid_for_once_where_a_run_of_a_head_is_interrupted(tmp_path, monkeypatch):
+    monkeypatch.setattr(workplace, "NOTED_SECONDS", -1.0)
+    monkeypatch.setenv("LONGDOC_CACHE", str(tmp_path / "cache"))
+    changes = {"backbone": {"name": "gpt-neo-mini"}, "adapter": {"preset": "head-only"}}
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "_fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            made(tmp_path, **changes)
+    (partial,) = tmp_path.glob(".*.partial")
+    assert workplace.elapsed(partial) == 0
+    assert made(tmp_path, **changes).environment["notes"]["interrupted"] is False
 
 
 def test_every_run_pays_for_what_its_backbone_read(tmp_path, monkeypatch):

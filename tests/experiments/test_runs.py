@@ -287,3 +287,16 @@ def test_scores_that_are_not_finite_and_files_that_are_none_are_refused(tmp_path
     (tmp_path / "p.parquet").write_bytes(b"no")
     with pytest.raises(DataError, match="not a predictions file"):
         predictions.load(tmp_path / "p.parquet")
+
+
+@pytest.mark.parametrize("wrong", [None, 1, {"text": "a"}])
+def test_what_is_no_text_is_not_classified(runs, wrong):
+    with pytest.raises(RunError, match="text 1 must be text; got"):
+        list(longdoc.predict(runs["svm"], ["a letter", wrong]))
+
+
+def test_a_report_is_made_of_runs_or_of_their_folders(runs, tmp_path):
+    run = runs["svm"]
+    for number, given in enumerate(([run], [run.folder], run.folder, str(run.folder))):
+        page = longdoc.write_report(given, tmp_path / f"{number}.html")
+        assert "tfidf-svm" in page.read_text()
