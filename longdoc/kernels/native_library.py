@@ -177,15 +177,19 @@ def _is_recorded() -> bool:
     """
     if torch.compiler.is_compiling():
         return False
-    kinds = torch._C._TorchDispatchModeKey
-    modes = (torch._C._get_dispatch_mode(kind) for kind in (kinds.FAKE, kinds.PROXY))
-    traced = torch._C._is_tracing()  # what torch.jit.is_tracing asks
-    return traced or any(mode is not None for mode in modes)
+    if torch._C._is_tracing():  # what torch.jit.is_tracing asks
+        return True
+    try:
+        kinds = torch._C._TorchDispatchModeKey
+        modes = [torch._C._get_dispatch_mode(kind) for kind in (kinds.FAKE, kinds.PROXY)]
+    except AttributeError:  # private to torch
+        return False
+    return any(mode is not None for mode in modes)
 
 
 def in_forward_mode() -> bool:
     """Say whether tangents are carried forward, which no kernel does: torch then says so."""
-    level: int = torch.autograd.forward_ad._current_level
+    level: int = getattr(torch.autograd.forward_ad, "_current_level", -1)  # private to torch
     return level >= 0 and not torch.compiler.is_compiling()
 
 
