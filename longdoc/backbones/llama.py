@@ -1,7 +1,6 @@
 """Llama that reads documents of unequal length one after the other, without padding.
 
-Letters: ``b`` documents in the batch, ``h`` heads, ``l`` tokens, ``d`` hidden width, ``w`` width of
-a head.
+Letters: ``b`` documents in the batch, ``l`` tokens, ``d`` hidden width, ``w`` width of a head.
 
 transformers' Llama computes what stands in the padding, and of a padded batch builds a mask of
 ``(b, 1, l, l)``, with which attention looks at the future too before it throws it away.
@@ -21,6 +20,7 @@ from longdoc.kernels.documents import check_starts, places_of
 class PackedLlamaAttention(LlamaAttention):
     """Llama's attention, also within documents that lie one after the other."""
 
+    # mypy wants every keyword that transformers' own names.
     def forward(  # type: ignore[override]
         self,
         hidden_states: Tensor,

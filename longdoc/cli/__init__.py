@@ -69,14 +69,14 @@ def main() -> None:
     except LongdocError as error:
         sys.stderr.write(f"longdoc: {error}\n")
         sys.exit(1)
-    except OSError as error:
-        if error.filename is None or isinstance(error, BrokenPipeError):
-            raise
-        sys.stderr.write(f"longdoc: {error.filename}: {error.strerror}\n")
-        sys.exit(1)
     except KeyboardInterrupt:
         sys.stderr.write(f"\nlongdoc: interrupted; {AGAIN}\n")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.stderr.write(f"longdoc: {error.filename}: {error.strerror}\n")
         sys.exit(1)

@@ -289,8 +289,9 @@ def _labels(
         raise DataError(message)
     if not columns.flags:
         return _label_value(where, columns.names[0], row[columns.names[0]], fields.separator)
-    guess = "; the first row has 0 or 1 there, so it is taken for a label: name the label fields"
-    guess = "" if columns.known is None else guess
+    guess = ""
+    if columns.known is not None:
+        guess = "; the first row has 0 or 1 there, as labels have: name the label fields"
     for name in columns.names:
         if not _is_flag(row[name]):
             message = f"{where}: field {name} must be 0 or 1; got {row[name]!r}{guess}"

@@ -14,7 +14,9 @@ from longdoc.errors import DataError
 
 ENDINGS = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 LONGEST_LINE = 64 * 2**20
+"""Bytes of a line, characters of a text: a decision of the project."""
 PARQUET_ROWS = 16
+"""Rows at a time, a decision of the project: a small file can hold one long text in many rows."""
 Row = tuple[str, dict[str, Any]]
 
 
@@ -84,7 +86,7 @@ def _csv_rows(file: Path) -> Iterator[Row]:
 
 
 def _lines(stream: TextIO, file: Path) -> Iterator[str]:
-    """Give the lines of a text file, none longer than memory."""
+    """Give the lines of a text file, none longer than ``LONGEST_LINE``."""
     for number in itertools.count(1):
         line = stream.readline(LONGEST_LINE + 1)
         if not line:
@@ -107,7 +109,6 @@ def _parquet_rows(file: Path) -> Iterator[Row]:
     try:
         with pq.ParquetFile(file) as table:
             _check_names(file, table.schema_arrow.names)
-            # Few at a time: a small file can hold one long text in a great many rows.
             batches: Iterable[Any] = table.iter_batches(batch_size=PARQUET_ROWS)
             number = 0
             for batch in batches:

@@ -156,13 +156,9 @@ def _fit(
 
 def _vectors(job: Job, model: Any) -> frozen.Vectors:
     """Let a frozen backbone read every document, or take what it said before."""
-
-    def tell(share: float, message: str) -> None:
-        job.progress(0.9 * share, message)
-
-    # Without the clock of training: what reading took is kept with the vectors.
     reader = replace(_reader(job, model), batch_size=frozen.BATCH)
-    return frozen.vectors(reader, job.settings, job.encoded, tell)
+    # Without the clock of training: what reading took is kept with the vectors.
+    return frozen.vectors(reader, job.settings, job.encoded, _of_training(job))
 
 
 def score(job: Job, trained: Trained, split: str) -> NDArray[np.float32]:
@@ -184,13 +180,18 @@ def _reader(job: Job, model: Any) -> Reader:
     return Reader(model, job.tokenizer.pad_token_id, settings.batch_size, bfloat16)
 
 
-def _while_training(job: Job) -> Progress:
-    """Tell a run's progress of its training, which is nine tenths of it, and note the time."""
+def _of_training(job: Job) -> Progress:
+    """Tell a run's progress of its training, which is nine tenths of it."""
 
     def tell(share: float, message: str) -> None:
         job.progress(0.9 * share, message)
 
-    return workplace.clocked(tell, job.folder, writes=workplace.is_main_process())
+    return tell
+
+
+def _while_training(job: Job) -> Progress:
+    """Tell the same, and note the time."""
+    return workplace.clocked(_of_training(job), job.folder, writes=workplace.is_main_process())
 
 
 def _check_adapters(model: nn.Module, encoded: list[Encoded], pad: int) -> None:

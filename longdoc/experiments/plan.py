@@ -17,6 +17,7 @@ T = typing.TypeVar("T")
 LARGEST_PLAN = 2**20
 BERT_TOKENS = 512
 ALONE: dict[str, Any] = {"ensemble": {"members": []}}
+"""What makes a baseline no ensemble, whatever all systems of a plan share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +229,6 @@ def _system(shared: Mapping[str, Any], entry: Any, place: int) -> tuple[str, Set
 
 
 def _baselines(shared: Mapping[str, Any]) -> list[tuple[str, Settings]]:
-    # Whatever all systems share, these are no ensembles.
     own = [{"baseline": {"name": name}, **ALONE} for name in ("majority", "tfidf-svm")]
     return [(system["baseline"]["name"], build(Settings, merge(shared, system))) for system in own]
 

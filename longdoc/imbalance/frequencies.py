@@ -72,7 +72,7 @@ def count(
         given: Any = label_counts
         given = given.detach().cpu().double().numpy() if isinstance(given, Tensor) else given
         counts = torch.from_numpy(np.array(given, dtype=np.float64))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         counts = torch.empty(0)
     whole = counts.ndim == 1 and len(counts) > 0 and bool((counts == counts.round()).all())
     if not whole or counts.min() < 0 or counts.max() > number:

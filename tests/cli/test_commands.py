@@ -223,6 +223,17 @@ def test_what_a_user_can_mend_is_one_sentence_without_a_traceback(arguments, mes
     assert done.stderr.splitlines()[-1].startswith(message)
 
 
+def test_who_stops_reading_is_no_error_to_tell_of():
+    command = [sys.executable, "-m", "longdoc", "explain", "--markdown"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as shown:
+        shown.stdout.close()  # before anything is printed
+        said = shown.stderr.read().decode()
+    assert shown.returncode == 1
+    assert "Traceback" not in said
+    assert "Broken" not in said
+
+
 def test_an_output_that_is_a_file_is_said_in_a_sentence(tmp_path):
     plan, taken = tmp_path / "plan.yaml", tmp_path / "taken"
     data = "data: {dataset: examples/letters.jsonl}"

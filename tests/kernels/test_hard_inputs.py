@@ -108,14 +108,14 @@ class Scan(torch.nn.Module):
 def test_an_exported_scan_goes_back_though_it_was_exported_without_gradients():
     given = inputs(2, length=300)
     module = torch.export.export(Scan(), given).module()
-    assert_all_close(gradients(module, given), gradients(scan, given), 1e-5)
+    assert_all_close(gradients(module, given), gradients(scan, given), tolerances.MODEL_FLOAT32)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 def test_who_records_what_torch_does_gets_what_the_kernels_do():
     given, other = inputs(2), tuple(x.flip(0) for x in inputs(2))
     for recorded in (torch.jit.trace(Scan(), given), make_fx(scan)(*given)):
-        assert_close(recorded(*other), scan(*other), 1e-5)
+        assert_close(recorded(*other), scan(*other), tolerances.MODEL_FLOAT32)
     x, weight = torch.randn(2, 8, 20), torch.randn(8, 4)
 
     def convolve(x):
@@ -126,7 +126,7 @@ def test_who_records_what_torch_does_gets_what_the_kernels_do():
 
     for function, shape in ((convolve, x.shape), (attend, (2, 2, 9, 8))):
         first, second = torch.randn(2, *shape)
-        assert_close(make_fx(function)(first)(second), function(second), 1e-5)
+        assert_close(make_fx(function)(first)(second), function(second), tolerances.MODEL_FLOAT32)
 
 
 def test_fake_tensors_have_shapes_and_are_never_read():
@@ -142,12 +142,12 @@ def test_fake_tensors_have_shapes_and_are_never_read():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tangents_are_refused_not_dropped():
     u, *rest = inputs()
-    refused = pytest.raises((RuntimeError, NotImplementedError), match="jvp")
+    refused = "must implement the jvp function"
     with forward_ad.dual_level(), torch.no_grad():
         moving = forward_ad.make_dual(u, torch.ones_like(u))
-        with refused:
+        with pytest.raises(NotImplementedError, match=refused):
             scan(moving, *rest)
-        with refused:
+        with pytest.raises(NotImplementedError, match=refused):
             causal_conv1d(moving, torch.ones(8, 3))
 
 
@@ -164,13 +164,24 @@ def test_gates_shut_for_huge_numbers(d):
         y = function(x, torch.ones_like(x), *rest, z=z)
         outcomes.append([y, *torch.autograd.grad(y[..., :4].sum(), (x, z))])
     for found, wanted in zip(*outcomes, strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5, equal_nan=True)
+        torch.testing.assert_close(
+            found,
+            wanted,
+            rtol=tolerances.SCAN_FLOAT32,
+            atol=tolerances.MODEL_FLOAT32,
+            equal_nan=True,
+        )
     # The values as they are, the convolution doing nothing.
     weight = torch.tensor([[0.0, 1.0]]).expand(d, 2)
     found = causal_conv1d(z.detach(), weight, None, "silu")
     wanted = conv_reference.causal_conv1d(z.detach(), weight, None, "silu")
     finite = slice(0, 4)
-    torch.testing.assert_close(found[..., finite], wanted[..., finite], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        found[..., finite],
+        wanted[..., finite],
+        rtol=tolerances.SCAN_FLOAT32,
+        atol=tolerances.MODEL_FLOAT32,
+    )
 
 
 @pytest.mark.parametrize("where", ["B", "C", "u"])
@@ -199,7 +210,7 @@ def test_a_step_of_zero_leaves_the_state_whatever_its_finite_rate():
             function(*given, initial_state=state, return_last_state=True)
             for function in (selective_scan, reference.selective_scan)
         )
-        assert_close(found[0], wanted[0], 1e-5)
+        assert_close(found[0], wanted[0], tolerances.MODEL_FLOAT32)
         assert torch.equal(found[1], state)
 
 
