@@ -1,7 +1,9 @@
 """``longdoc predict``."""
 
+import dataclasses
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -53,6 +55,7 @@ def predict(
 
 
 def _documents(inputs: tuple[str, ...], fields: Fields) -> Iterator[Document]:
+    times = Counter(Path(name).name for name in inputs)
     for name in inputs:
         if name == "-":
             yield Document("-", (sys.stdin.read(),), ())
@@ -60,4 +63,9 @@ def _documents(inputs: tuple[str, ...], fields: Fields) -> Iterator[Document]:
         if not Path(name).is_file():
             message = f"there is no file {name}"
             raise DataError(message)
-        yield from files.read_texts(Path(name), fields)
+        file = Path(name)
+        for document in files.read_texts(file, fields):
+            # Named after its file, and another input's file has that name too.
+            unclear = times[file.name] > 1 and document.id.startswith(file.name)
+            place = str(file.with_name(document.id)) if unclear else document.id
+            yield dataclasses.replace(document, id=place)

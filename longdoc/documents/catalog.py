@@ -70,6 +70,9 @@ class DataSettings:
     """Own documents: the column that identifies a document."""
     split_field: str | None = chosen(None, "split, if there is one")
     """Own documents: the column that says train, validation or test."""
+    group_field: str | None = chosen(None, "each document stands alone")
+    """Own documents: the column that says which belong together, such as the letters of one client
+    or the decisions of one case; they stay in one split and one fold, and shares are of groups."""
     validation_share: float = chosen(
         0.1,
         "one training document in ten; huang2021balancing's code takes 1,000 of Reuters' 7,769",
@@ -210,6 +213,7 @@ def _own(settings: DataSettings) -> Corpus:
         id=settings.id_field,
         split=settings.split_field,
         separator=settings.label_separator,
+        group=settings.group_field,
     )
     try:
         return files.load(settings.dataset, fields)

@@ -28,13 +28,17 @@ Found = tuple[str, str, Document, bool]
 
 @dataclass(frozen=True, kw_only=True)
 class Fields:
-    """Where text, labels, identifier and split stand; None means: look for the usual names."""
+    """Where text, labels, identifier and split stand; None means: look for the usual names.
+
+    Groups have no usual name: documents have them only where ``group`` names their column.
+    """
 
     text: str | None = None
     labels: tuple[str, ...] | None = None
     id: str | None = None
     split: str | None = None
     separator: str | None = None
+    group: str | None = None
 
 
 def load(path: str | Path, fields: Fields | None = None) -> Corpus:
@@ -56,17 +60,32 @@ def load(path: str | Path, fields: Fields | None = None) -> Corpus:
     found = list(_from_folder(place, fields) if place.is_dir() else _from_file(place, fields, None))
     splits: dict[str, list[Document]] = {"train": [], "validation": [], "test": []}
     places: dict[str, str] = {}
+    groups: dict[str, tuple[str, str]] = {}
     for where, split, document, _ in found:
         if document.id in places:
             message = f"{where}: id {document.id!r} stands already in {places[document.id]}"
             raise DataError(message)
         places[document.id] = where
+        _stays_together(where, split, document, groups)
         splits[split].append(document)
     several = any(many for *_, many in found)
     kind, labels = _kind(splits, several)
     return make_corpus(
         str(path), "own", kind, splits, labels=labels, notes={"path": str(place.resolve())}
     )
+
+
+def _stays_together(
+    where: str, split: str, document: Document, groups: dict[str, tuple[str, str]]
+) -> None:
+    """Refuse a document whose group already has documents in another split."""
+    before, place = groups.setdefault(document.group, (split, where))
+    if document.group and before != split:
+        message = (
+            f"{where}: group {document.group!r} stands in {split} here and in {before} in {place}; "
+            f"documents of a group must be in one split"
+        )
+        raise DataError(message)
 
 
 def _kind(
@@ -172,7 +191,8 @@ def _entries(given: Iterable[Row], fields: Fields, split: str | None) -> Iterato
         columns = columns or _label_columns(where, row, fields)
         text = text_of(where, row, fields.text)
         labels, many = _labels(where, row, columns, fields)
-        document = Document(_identifier(where, row, fields), text, labels)
+        group = _group(where, row, fields.group)
+        document = Document(_identifier(where, row, fields), text, labels, group)
         yield where, split_of(where, row, fields, split), document, many
 
 
@@ -181,6 +201,19 @@ def _identifier(where: str, row: Mapping[str, Any], fields: Fields) -> str:
     _require(where, row, fields.id)
     value = row.get(fields.id or "id")
     return readable(str(value)) if value not in (None, "") else Path(where).name
+
+
+def _group(where: str, row: Mapping[str, Any], field: str | None) -> str:
+    """Give a row's group; without a value there the document stands alone."""
+    if field is None:
+        return ""
+    _require(where, row, field)
+    value = row[field]
+    if value is not None and not isinstance(value, str | int | float):
+        message = f"{where}: field {field} must be text or a number; got {str(value)[:40]!r}"
+        raise DataError(message)
+    missing = value is None or value != value  # NaN, as tables have it where a number is missing
+    return "" if missing else readable(str(value))
 
 
 def _require(where: str, row: Mapping[str, Any], field: str | None) -> None:
@@ -313,7 +346,8 @@ def _is_flag(value: object) -> bool:
 
 def _flag_columns(row: Mapping[str, Any], fields: Fields) -> tuple[str, ...]:
     """Take the columns that hold 0 or 1, if none is called a label."""
-    others = {*TEXT_FIELDS, "id", "split", "file", fields.id, fields.split, fields.text}
+    named = (fields.id, fields.split, fields.text, fields.group)
+    others = {*TEXT_FIELDS, "id", "split", "file", *named}
     # A column without a name is the row's number, as pandas writes it.
     return tuple(
         name for name, value in row.items() if name and name not in others and _is_flag(value)

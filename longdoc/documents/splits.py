@@ -103,6 +103,28 @@ def _of_size(
     return sorted(first.tolist()), sorted(second.tolist())
 
 
+def part_off_groups(
+    documents: Sequence[Document], share: float, seed: int
+) -> tuple[list[Document], list[Document]]:
+    """Split as :func:`part_off` does; documents of one group stay together.
+
+    Where there are groups the share is one of groups, as in scikit-learn's ``GroupShuffleSplit``:
+    a document without one counts as a group of its own.
+    """
+    groups = _grouped(documents)
+    if len(groups) == len(documents):
+        return part_off(documents, share, seed)
+    if len(groups) == 1:
+        message = f"cannot part {share:g} off {len(documents)} documents that are all of one group"
+        raise DataError(message)
+    parts = part_off(_units(groups), share, seed)
+    second = {document.id for unit in parts[1] for document in groups[int(unit.id)]}
+    return (
+        [document for document in documents if document.id not in second],
+        [document for document in documents if document.id in second],
+    )
+
+
 def folds(documents: Sequence[Document], number: int, seed: int) -> list[list[Document]]:
     """Split documents into folds with labels in proportion; documents of one group stay together.
 
@@ -118,7 +140,7 @@ def folds(documents: Sequence[Document], number: int, seed: int) -> list[list[Do
         sechidis2011stratification.
     """
     groups = _enough(documents, number)
-    units = [Document(str(i), (), _union(members)) for i, members in enumerate(groups)]
+    units = _units(groups)
     if not _can_stratify(units):
         order = np.random.default_rng(seed).permutation(len(units))
         parts = np.array_split(order, number)
@@ -161,7 +183,7 @@ def split_groups(
     groups = _grouped(documents)
     big = [d for members in groups if len(members) > large for d in members]
     small = [members for members in groups if len(members) <= large]
-    units = [Document(str(i), (), _union(members)) for i, members in enumerate(small)]
+    units = _units(small)
     available = len(documents) - len(big)
     held = (shares["validation"] + shares["test"]) * len(documents) / max(1, available)
     train, rest = part_off(units, min(0.9, held), seed)
@@ -175,10 +197,16 @@ def split_groups(
 
 
 def _grouped(documents: Sequence[Document]) -> list[list[Document]]:
-    groups: dict[str, list[Document]] = {}
+    groups: dict[tuple[bool, str], list[Document]] = {}
     for document in documents:
-        groups.setdefault(document.group or document.id, []).append(document)
+        key = (bool(document.group), document.group or document.id)
+        groups.setdefault(key, []).append(document)
     return list(groups.values())
+
+
+def _units(groups: Sequence[Sequence[Document]]) -> list[Document]:
+    """Let each group stand for one document that has the labels of all its members."""
+    return [Document(str(i), (), _union(members)) for i, members in enumerate(groups)]
 
 
 def _union(documents: Sequence[Document]) -> tuple[str, ...]:
@@ -187,6 +215,8 @@ def _union(documents: Sequence[Document]) -> tuple[str, ...]:
 
 def complete(corpus: Corpus, validation: float | None, test: float, seed: int) -> Corpus:
     """Part validation and test documents off training where the data set has none.
+
+    Documents of one group stay together, and shares are then shares of groups.
 
     Args:
         corpus: Any corpus; splits it has stay as they are.
@@ -199,7 +229,7 @@ def complete(corpus: Corpus, validation: float | None, test: float, seed: int) -
     notes = dict(corpus.notes)
     for name, share in (("test", test), ("validation", validation)):
         if not splits[name] and share is not None:
-            splits["train"], splits[name] = part_off(splits["train"], share, seed)
+            splits["train"], splits[name] = part_off_groups(splits["train"], share, seed)
             notes[f"{name}_parted_off_training"] = {"share": share, "seed": seed}
     if notes == corpus.notes:
         return corpus

@@ -89,6 +89,17 @@ def test_evaluate_shows_what_it_computed_not_what_the_run_says(trained, tmp_path
     assert "0.1234" not in done.stdout
 
 
+def test_predict_tells_files_of_one_name_apart(trained, tmp_path):
+    files = [tmp_path / name for name in ("a/x.txt", "b/x.txt", "b/y.txt")]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("The lift is broken")
+    done = run_command("predict", trained, *map(str, files))
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["id"] for row in rows] == [str(files[0]), str(files[1]), "y.txt"]
+
+
 @pytest.mark.parametrize("top", ["0", "-1"])
 def test_predict_prints_at_least_one_label(trained, top):
     done = run_command("predict", trained, "examples/letters.jsonl", "--top", top)

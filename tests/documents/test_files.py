@@ -299,3 +299,34 @@ def test_a_parquet_file_with_dates_beyond_the_calendar_is_refused(tmp_path):
     pq.write_table(pa.table(columns), tmp_path / "d.parquet")
     with pytest.raises(DataError, match="not a readable Parquet file"):
         files.load(tmp_path / "d.parquet")
+
+
+def test_a_group_column_says_which_documents_belong_together(tmp_path):
+    rows = [
+        {"text": "a", "label": "x", "client": 7},
+        {"text": "b", "label": "y", "client": None},
+        {"text": "c", "label": "y", "client": float("nan")},
+    ]
+    table = pa.Table.from_pydict({name: [row[name] for row in rows] for name in rows[0]})
+    pq.write_table(table, tmp_path / "own.parquet")
+    corpus = files.load(tmp_path / "own.parquet", Fields(group="client"))
+    assert [document.group for document in corpus.splits["train"]] == ["7.0", "", ""]
+
+
+def test_a_group_in_two_splits_is_refused(tmp_path):
+    rows = [
+        {"text": "a", "label": "x", "client": "c", "split": "train"},
+        {"text": "b", "label": "y", "client": "", "split": "train"},
+        {"text": "b", "label": "y", "client": "", "split": "test"},
+        {"text": "c", "label": "y", "client": "c", "split": "test"},
+    ]
+    place = write_jsonl(tmp_path / "own.jsonl", rows)
+    with pytest.raises(DataError, match=r"own.jsonl:4: group 'c' stands in test here and in train"):
+        files.load(place, Fields(group="client"))
+    assert len(files.load(place).splits["test"]) == 2
+
+
+def test_a_group_column_holds_no_label(tmp_path):
+    rows = [{"text": "a", "wheat": 1, "client": 0}, {"text": "b", "wheat": 0, "client": 1}]
+    place = write_jsonl(tmp_path / "own.jsonl", rows)
+    assert files.load(place, Fields(group="client")).labels == ("wheat",)

@@ -214,3 +214,29 @@ def test_fewer_training_documents_are_drawn_from_all_that_folds_may_have():
     parts = [catalog.prepare(dataclasses.replace(settings, fold=fold)) for fold in (1, 2, 3)]
     held = [d.id for part in parts for d in part.splits["validation"]]
     assert sorted(held) == sorted(d.id for d in corpus.splits["train"])
+
+
+@pytest.mark.parametrize("labels", [("wheat", "corn"), ()])
+def test_documents_of_one_group_are_parted_off_together(labels):
+    documents = [
+        Document(f"d{row}", ("text",), labels[row % 2 : row % 2 + 1], group=f"g{row // 3}")
+        for row in range(90)
+    ]
+    whole = {"train": documents, "validation": (), "test": ()}
+    corpus = make_corpus("made", "topics", "multi-label", whole)
+    parts = splits.complete(corpus, 0.2, 0.5, 0).splits
+    groups = [{document.group for document in part} for part in parts.values()]
+    assert [len(part) for part in groups] == [12, 3, 15]
+    assert sum(len(part) for part in parts.values()) == len(documents)
+    assert not any(a & b for i, a in enumerate(groups) for b in groups[i + 1 :])
+
+
+def test_a_group_is_no_document_of_that_name():
+    documents = [Document("a", ("text",), ()), Document("b", ("text",), (), group="a")]
+    assert [len(part) for part in splits.folds(documents, 2, 0)] == [1, 1]
+
+
+def test_documents_that_are_all_of_one_group_cannot_be_parted():
+    documents = [Document(str(row), ("text",), (), group="g") for row in range(3)]
+    with pytest.raises(DataError, match="3 documents that are all of one group"):
+        splits.part_off_groups(documents, 0.5, 0)

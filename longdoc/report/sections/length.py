@@ -1,5 +1,6 @@
 """Scores by document length."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import altair as alt
@@ -25,6 +26,24 @@ def _lengths(comparison: Comparison) -> tuple[Any, str] | None:
     return None
 
 
+def by_length(lengths: Mapping[str, int]) -> dict[str, set[str]]:
+    """Give the documents of each quarter by length, under the bounds of their lengths.
+
+    Quarters with the same bounds cannot be told apart by length, and are one.
+
+    Example:
+        >>> [sorted(part) for part in by_length({"a": 3, "b": 5, "c": 5, "d": 5}).values()]
+        [['a'], ['b', 'c', 'd']]
+    """
+    names = sorted(lengths, key=lambda name: (lengths[name], name))
+    quarters: dict[str, set[str]] = {}
+    for part in np.array_split(np.array(names, dtype=object), PARTS):
+        if len(part):
+            title = f"{lengths[part[0]]}–{lengths[part[-1]]} tokens"
+            quarters.setdefault(title, set()).update(part.tolist())
+    return quarters
+
+
 def _micro_f1(system: System, mode: str, ids: set[str]) -> float:
     values = []
     for run in system.runs:
@@ -42,10 +61,8 @@ def render(comparison: Comparison) -> Markup | None:
     if found is None:
         return None
     lengths, counter = found
-    names = sorted(lengths, key=lambda name: (lengths[name], name))
-    parts = [set(part.tolist()) for part in np.array_split(np.array(names, dtype=object), PARTS)]
-    parts = [part for part in parts if part]
-    titles = [f"{min(lengths[n] for n in p)}–{max(lengths[n] for n in p)} tokens" for p in parts]
+    quarters = by_length(lengths)
+    titles, parts = list(quarters), list(quarters.values())
     rows = []
     points = []
     for system in comparison.systems:
