@@ -1,7 +1,7 @@
 """The public interface: what ``import longdoc`` offers."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from longdoc.backbones import MambaForSequenceClassification as MambaForSequence
 from longdoc.baselines import majority, tfidf_svm
 from longdoc.documents import catalog
 from longdoc.documents.document import Corpus, Document
+from longdoc.documents.tables import readable
 from longdoc.errors import RunError
 from longdoc.experiments import compare as comparing
 from longdoc.experiments import ensemble, model, plan, run, space, store
@@ -97,6 +98,7 @@ def train(
         True
     """
     record = settings if isinstance(settings, Settings) else build(Settings, settings)
+    record.check_used()
     return store.load(run.execute(record, output, name=name, progress=progress))
 
 
@@ -113,6 +115,27 @@ def load_run(folder: str | Path) -> Run:
         longdoc.errors.RunError: there is no run folder no-such-folder
     """
     return store.load(folder)
+
+
+def load_model(run_folder: Run | str | Path) -> tuple[Any, Any]:
+    """Load a run's trained model and its tokenizer, for a program of your own.
+
+    Unlike transformers' Auto classes it gives every run's model, also a BERT that is read by the
+    mean of its tokens and one with adapters on Mamba's projections.
+
+    Args:
+        run_folder: A run or its folder.
+
+    Returns:
+        The model, in evaluation mode, and the tokenizer, which cuts and frames texts as training
+        did.
+
+    Raises:
+        RunError: The folder is no complete run, or a run without a backbone of its own.
+    """
+    opened = run_folder if isinstance(run_folder, Run) else store.load(run_folder)
+    loaded, tokenizer, _ = model.load_model(opened)
+    return loaded, tokenizer
 
 
 def predict(
@@ -149,7 +172,8 @@ def predict(
         if not isinstance(text, str | Document):
             message = f"text {number} must be text; got {short(text)}"
             raise RunError(message)
-        waiting.append(text if isinstance(text, Document) else Document(str(number), (text,), ()))
+        plain = Document(str(number), (text,), ()) if isinstance(text, str) else text
+        waiting.append(replace(plain, paragraphs=tuple(map(readable, plain.paragraphs))))
         if len(waiting) == DOCUMENTS_A_CALL:
             yield from scorer(waiting, progress)
             waiting = []

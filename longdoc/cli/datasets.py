@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from longdoc.cli import progress
-from longdoc.cli.console import console
+from longdoc.cli.console import console, printable
 from longdoc.documents import catalog, statistics
 from longdoc.documents.catalog import DATASETS, DataSettings
 from longdoc.documents.document import SPLITS, Card, Corpus
@@ -293,16 +293,6 @@ def _audit_tables(summary: str, parts: Sequence[Any]) -> None:
             table.add_row(*("–" if cell is None else printable(str(cell)) for cell in row))
         console().print(table)
     print(summary)
-
-
-def printable(text: str) -> str:
-    r"""Replace what would command a terminal instead of being shown.
-
-    Example:
-        >>> printable("a\x1b[31mb")
-        'a�[31mb'
-    """
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 
 def _plain(value: statistics.Lengths) -> dict[str, object]:

@@ -23,7 +23,11 @@ from longdoc.settings import require
 def predict(
     run: Annotated[str, Parameter(help="Run folder")],
     *inputs: Annotated[
-        str, Parameter(help="JSON Lines, CSV, Parquet or text files; - reads one text")
+        str,
+        Parameter(
+            help="JSON Lines, CSV, Parquet or text files; - reads one text",
+            allow_leading_hyphen=True,
+        ),
     ],
     text_field: Annotated[
         str | None, Parameter(help="Name of the text column; as in training")
@@ -58,9 +62,9 @@ def _documents(inputs: tuple[str, ...], fields: Fields) -> Iterator[Document]:
     times = Counter(Path(name).name for name in inputs)
     for name in inputs:
         if name == "-":
-            yield Document("-", (sys.stdin.read(),), ())
+            yield Document("-", files.lines(sys.stdin.read()), ())
             continue
-        if not Path(name).is_file():
+        if not Path(name).exists() or Path(name).is_dir():
             message = f"there is no file {name}"
             raise DataError(message)
         file = Path(name)

@@ -6,6 +6,7 @@ the archive says of its sizes. Nothing is ever unpacked to the disk. An archive 
 folder or in another archive is looked into too.
 """
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -17,7 +18,8 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from tarfile import HeaderError, ReadError
+from typing import Any, Self
 
 from longdoc.documents.document import Card
 from longdoc.errors import DataError
@@ -51,12 +53,22 @@ def search_folders() -> list[Path]:
     folders = [
         Path(entry) for entry in os.environ.get("LONGDOC_DATA", "").split(os.pathsep) if entry
     ]
-    return [*folders, cache_folder() / "data"]
+    with contextlib.suppress(DataError):  # nowhere to keep things is no reason not to look
+        folders.append(cache_folder() / "data")
+    return folders
 
 
 def cache_folder() -> Path:
-    """Give the folder for what can be made again: ``LONGDOC_CACHE``, or ``~/.cache/longdoc``."""
-    return Path(os.environ.get("LONGDOC_CACHE") or Path.home() / ".cache" / "longdoc")
+    """Give the folder for what can be made again: ``LONGDOC_CACHE``, or ``~/.cache/longdoc``.
+
+    Raises:
+        DataError: The first is not set, and there is no home.
+    """
+    try:
+        return Path(os.environ.get("LONGDOC_CACHE") or Path.home() / ".cache" / "longdoc")
+    except RuntimeError as error:
+        message = "there is no home folder for what longdoc keeps; set LONGDOC_CACHE to a folder"
+        raise DataError(message) from error
 
 
 def locate(card: Card, path: str | None = None) -> Path:
@@ -115,6 +127,17 @@ def _of_macos(name: str) -> bool:
 class _BoundedTarInfo(tarfile.TarInfo):
     """A member whose own header is of a size that an honest one has."""
 
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
+        """Read a header; but for the first, one that is damaged is not taken for the end."""
+        try:
+            return super().fromtarfile(tarfile)
+        except HeaderError as error:
+            if tarfile.offset == 0 or type(error).__name__ == "EOFHeaderError":
+                raise
+            message = f"ends before its end mark, or is damaged there: {error}"
+            raise ReadError(message) from error
+
     # The hook that tarfile's source names for subclasses; a header is read whole after it.
     def _proc_member(self, tarfile: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type not in ORDINARY and not 0 <= self.size <= LONGEST_HEADER:
@@ -159,7 +182,8 @@ class _Reading:
             raise
         except DAMAGE as error:
             known = ", ".join(ENDINGS)
-            message = f"{where} is damaged or no archive of a known kind ({known}): {error}"
+            reason = str(error).partition("\n")[0]  # tarfile goes on with a list of its attempts
+            message = f"{where} is damaged or no archive of a known kind ({known}): {reason}"
             raise DataError(message) from error
 
     def zip(self, source: Path | io.BytesIO) -> Iterator[tuple[str, Callable[[], bytes]]]:
@@ -205,6 +229,9 @@ class _Reading:
         """Refuse a name that leaves the archive, and too many of them."""
         pure = PurePosixPath(name.replace("\\", "/"))
         self.members += 1
+        if not name:
+            message = f"{self.path}: a member without a name"
+            raise DataError(message)
         if pure.is_absolute() or ".." in pure.parts:
             message = f"{self.path}: member {name!r} points outside the archive"
             raise DataError(message)

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import combinations
 from typing import Any
 
@@ -156,7 +157,7 @@ def _signs(document: Document) -> set[str]:
     """Name what is wrong with one document."""
     text = document.text
     found = {name for name, pattern in DAMAGE.items() if pattern.search(text)}
-    found |= set(leaks.found(text))
+    found |= {name for paragraph in document.paragraphs for name in leaks.found(paragraph)}
     if not document.labels:
         found.add("no label")
     if not text.strip():
@@ -176,7 +177,23 @@ def _dates(corpus: Corpus) -> dict[str, tuple[str, str]]:
         split: [d.about["date"] for d in part if d.about.get("date")]
         for split, part in corpus.splits.items()
     }
-    return {split: (min(dates), max(dates)) for split, dates in known.items() if dates}
+    return {split: _first_and_last(dates) for split, dates in known.items() if dates}
+
+
+def _first_and_last(dates: Sequence[str]) -> tuple[str, str]:
+    try:
+        ordered = sorted(dates, key=_instant)
+    except ValueError:
+        ordered = sorted(dates)
+    return ordered[0], ordered[-1]
+
+
+def _instant(date: str) -> datetime:
+    """Read a year, or a date as ISO 8601 has it; one without a time zone counts as universal."""
+    if len(date) == 4:
+        return datetime(int(date), 1, 1, tzinfo=UTC)
+    found = datetime.fromisoformat(date)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _body(document: Document) -> str:
@@ -189,7 +206,8 @@ def _exact(placed: Sequence[Placed]) -> list[list[int]]:
     """Group documents with the same words in the same order, by their places."""
     together: dict[bytes, list[int]] = {}
     for place, (_, document) in enumerate(placed):
-        digest = hashlib.sha256(_body(document).encode("utf-8", "replace")).digest()
+        body = _body(document) or f"\0{place}"  # documents without a word are no copies
+        digest = hashlib.sha256(body.encode("utf-8", "replace")).digest()
         together.setdefault(digest, []).append(place)
     return list(together.values())
 

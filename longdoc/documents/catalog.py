@@ -49,6 +49,13 @@ for card in (
     DATASETS.add(card.name, card)
 
 
+OF_OWN_DOCUMENTS = (
+    *("text_field", "label_fields", "label_separator"),
+    *("id_field", "split_field", "group_field"),
+)
+"""Settings that a catalogue data set, whose makers gave it a form, has no use for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
     """Which documents, and how they are split."""
@@ -167,7 +174,11 @@ def _load(settings: DataSettings) -> Corpus:
         return git_log.load(settings.dataset.removeprefix(git_log.PREFIX), settings.git)
     if settings.dataset not in DATASETS:
         require(settings.task is None, "data.task", "left out for own documents", settings.task)
+        require(settings.path is None, "data.path", "left out for own documents", settings.path)
         return _own(settings)
+    for name in OF_OWN_DOCUMENTS:
+        value = getattr(settings, name)
+        require(value is None, f"data.{name}", f"left out for {settings.dataset}", value)
     card = DATASETS[settings.dataset]
     task = settings.task or next(iter(card.tasks))
     if task not in card.tasks:

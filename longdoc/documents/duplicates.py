@@ -57,11 +57,10 @@ def hashed_shingles(words: Sequence[str]) -> NDArray[np.uint64]:
     """
     numbers = np.array([zlib.crc32(w.encode("utf-8", "replace")) for w in words], dtype=np.uint64)
     width = min(SHINGLE, len(numbers))
-    if width == 1:  # a single hash has nothing in its upper half, which is what is kept
-        return numbers * np.uint64(0x9E3779B97F4A7C15)
     hashed = np.zeros(len(numbers) - width + 1, dtype=np.uint64)
     for offset in range(width):
-        hashed = hashed * np.uint64(0x9E3779B97F4A7C15) + numbers[offset : offset + len(hashed)]
+        # Multiplied last, so that the last word too reaches the upper bits, which are kept.
+        hashed = (hashed + numbers[offset : offset + len(hashed)]) * np.uint64(0x9E3779B97F4A7C15)
     return hashed
 
 

@@ -203,7 +203,7 @@ def _case(place: str, row: Mapping[str, Any], name: str, alleged: bool, silver: 
         raise DataError(message)
     facts = _texts(place, row, "facts")
     evidence = {
-        kind: tuple(_whole_numbers(place, row, f"{kind}_rationales", len(facts)))
+        kind: tuple(sorted(set(_whole_numbers(place, row, f"{kind}_rationales", len(facts)))))
         for kind in ("silver", "gold")
         if row.get(f"{kind}_rationales") is not None
     }

@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import requests
@@ -138,6 +138,15 @@ def _ask(address: str, part: Path, progress: Progress) -> None:
         raise _BrokenOffError(_short(error)) from error
 
 
+def _append(stream: IO[bytes], chunk: bytes, part: Path) -> None:
+    try:
+        stream.write(chunk)
+        stream.flush()
+    except OSError as error:
+        message = f"{part} cannot be written: {error.strerror}; the same command goes on"
+        raise DataError(message) from error
+
+
 def _take(
     address: str, answer: requests.Response, part: Path, have: int, progress: Progress
 ) -> None:
@@ -163,6 +172,10 @@ def _take(
     _check_size(address, total or 0, part)
     mark = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
     mark = "" if mark.startswith("W/") else mark  # a weak mark does not vouch for bytes
+    if start and mark != _known(part, address).get("mark"):  # rfc9110, 15.3.7.3
+        part.unlink(missing_ok=True)
+        message = "the copy there has changed since the part that is here came"
+        raise _BrokenOffError(message)
     part.touch()
     _notes(part).write_text(json.dumps({"address": address, "mark": mark}), encoding="utf-8")
     name = urlsplit(address).path.rpartition("/")[2]
@@ -170,7 +183,7 @@ def _take(
         stream.truncate(start)
         stream.seek(start)
         for chunk in _chunks(answer):
-            stream.write(chunk)
+            _append(stream, chunk, part)
             _check_size(address, stream.tell(), part)
             share = stream.tell() / total if total else 0.0
             progress(min(1.0, share), f"{name}: {stream.tell() / 1e6:.0f} MB")

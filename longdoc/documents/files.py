@@ -3,17 +3,15 @@
 Whatever is wrong is said with file, line and field.
 """
 
-import contextlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from longdoc.documents.document import Corpus, Document, Kind, by_frequency, make_corpus
-from longdoc.documents.tables import ENDINGS, Row, rows
+from longdoc.documents.label_values import label_value
+from longdoc.documents.tables import ENDINGS, Row, readable, rows
 from longdoc.errors import DataError, nearest
-from longdoc.settings import short
 
 TEXT_FIELDS = ("text", "paragraphs", "facts", "content", "body", "document")
 LABEL_FIELDS = ("labels", "label", "topics", "topic", "category", "categories", "class")
@@ -177,7 +175,13 @@ def plain_text(file: Path) -> tuple[str, ...]:
     except (UnicodeDecodeError, OSError) as error:
         message = f"{file}: not a UTF-8 text file: {error}"
         raise DataError(message) from error
-    return tuple(line for line in text.split("\n") if line.strip())
+    return lines(text)
+
+
+def lines(text: str) -> tuple[str, ...]:
+    """Give the lines of a plain text without the blank ones, as of a file or of standard input."""
+    plain = readable(text.removeprefix("\ufeff"))
+    return tuple(line for line in plain.split("\n") if line.strip())
 
 
 def _from_file(file: Path, fields: Fields, split: str | None) -> Iterator[Found]:
@@ -266,20 +270,6 @@ def text_of(where: str, row: Mapping[str, Any], field: str | None) -> tuple[str,
     return tuple(readable(part) for part in parts)
 
 
-def readable(text: str) -> str:
-    r"""Replace halves of surrogate pairs, which JSON can hold and UTF-8 cannot.
-
-    Example:
-        >>> readable("a\ud800b")
-        'a\ufffdb'
-    """
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
 def _names(row: Mapping[str, Any]) -> str:
     return ", ".join(map(str, row)) or "no fields"
 
@@ -321,7 +311,7 @@ def _labels(
         message = f"{where}: no label field {missing[0]}; found {_names(row)}"
         raise DataError(message)
     if not columns.flags:
-        return _label_value(where, columns.names[0], row[columns.names[0]], fields.separator)
+        return label_value(where, columns.names[0], row[columns.names[0]], fields.separator)
     guess = ""
     if columns.known is not None:
         guess = "; the first row has 0 or 1 there, as labels have: name the label fields"
@@ -352,32 +342,3 @@ def _flag_columns(row: Mapping[str, Any], fields: Fields) -> tuple[str, ...]:
     return tuple(
         name for name, value in row.items() if name and name not in others and _is_flag(value)
     )
-
-
-def _label_value(
-    where: str,
-    field: str,
-    value: Any,
-    separator: str | None,
-) -> tuple[tuple[str, ...], bool]:
-    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
-        with contextlib.suppress(ValueError, RecursionError):
-            value = json.loads(value)
-    if isinstance(value, str) and separator:
-        value = [part for part in value.split(separator) if part.strip()]
-    if isinstance(value, list):
-        wrong = [entry for entry in value if not _is_label(entry)]
-        if not wrong:
-            return tuple(dict.fromkeys(readable(str(entry)).strip() for entry in value)), True
-        value = wrong[0]
-    elif _is_label(value):
-        return (readable(str(value)).strip(),), False
-    message = (
-        f"{where}: field {field} must be a label or a list of labels, none of them empty; "
-        f"got {short(value)}"
-    )
-    raise DataError(message)
-
-
-def _is_label(value: object) -> bool:
-    return isinstance(value, str | int) and bool(str(value).strip())

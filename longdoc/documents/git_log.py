@@ -14,6 +14,7 @@ import re
 import secrets
 import subprocess
 import tempfile
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -223,9 +224,10 @@ def _names_of(commits: Sequence[Commit]) -> tuple[frozenset[str], tuple[str, ...
         The words of all names and what stands before @, in lower case; and whole names of other
         scripts, longest first, which may stand in text without blanks.
     """
-    words = {word.lower() for commit in commits for word in re.findall(WORD, commit.name)}
+    names = {unicodedata.normalize("NFC", commit.name) for commit in commits}
+    words = {word.lower() for name in names for word in re.findall(WORD, name)}
     words |= {commit.address.partition("@")[0] for commit in commits}
-    whole = {commit.name for commit in commits if not commit.name.isascii()}
+    whole = {name for name in names if not name.isascii()}
     return (
         frozenset(word for word in words if len(word) >= SHORTEST_NAME),
         tuple(sorted((n for n in whole if len(n) >= SHORTEST_NAME), key=lambda n: (-len(n), n))),
@@ -239,7 +241,7 @@ def anonymous(text: str, words: Collection[str], whole: Sequence[str] = ()) -> s
         >>> anonymous("As Ann (ann-b) said, ask ann@b.org", {"ann", "ann-b"})
         'As AUTHOR (AUTHOR) said, ask AUTHOR'
     """
-    text = ADDRESS.sub(NOBODY, text)
+    text = ADDRESS.sub(NOBODY, unicodedata.normalize("NFC", text))
     for name in whole:
         text = text.replace(name, NOBODY)
     text = re.sub(WORD, lambda m: NOBODY if m[0].lower() in words else m[0], text)

@@ -86,7 +86,7 @@ class _Reader:
         self.file = file
         self.text = io.TextIOWrapper(stream, encoding="utf-8", errors="longdoc.windows", newline="")
         self.window, self.place, self.count = "", 0, 0
-        self.ended = self.inside = False
+        self.ended = self.inside = self.is_field = False
         self.decoder = json.JSONDecoder()
         self.field = ""
 
@@ -128,16 +128,20 @@ class _Reader:
                 if not after.startswith("["):
                     self.fail(f"field {field} must be an array")
                 self.place += head.index("[") + 1
-                self.inside = True
+                self.inside = self.is_field = True
         else:
             self.fail(f"expected a JSON object with an array {field}; got {first!r}")
 
     def items(self) -> Iterator[tuple[str, dict[str, Any]]]:
         while True:
             sign = self.next_sign(" \t\r\n,\ufeff")
-            if sign in ("", "]"):
-                if not sign and self.inside:
-                    self.fail("ends before its array does")
+            if not sign and self.inside:
+                self.fail("ends before its array does")
+            if not sign:
+                return
+            if sign == "]" and self.inside:
+                self.place += 1
+                self.leave()
                 return
             self.count += 1
             value = self.value()
@@ -146,6 +150,19 @@ class _Reader:
             if not self.inside and isinstance(value.get(self.field), list):
                 self.fail(f"field {self.field} must be the first of its object")
             yield f"{self.file}, object {self.count}", value
+
+    def leave(self) -> None:
+        """See that nothing but the end of the array's object, and other fields of it, follow."""
+        sign = self.next_sign()
+        if self.is_field and sign == ",":
+            return
+        if self.is_field and sign != "}":
+            self.fail(f"expected }} behind the array {self.field}; got {sign!r}")
+        if self.is_field:
+            self.place += 1
+            sign = self.next_sign()
+        if sign:
+            self.fail(f"expected the end of the file behind the array; got {sign!r}")
 
     def value(self) -> Any:
         """Read one value; the window grows until it holds the whole of it."""

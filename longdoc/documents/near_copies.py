@@ -19,8 +19,10 @@ BANDS, ROWS = 21, 6
 """Two texts meet where all rows of a band agree: of pairs with resemblance 0.8 this misses one in
 six hundred, of pairs with 0.9 one in ten million."""
 MOST_COMPARED = 64
-"""Groups of one bucket that a text is compared with, so that a bucket of texts which are alike but
-not near copies does not take time with the square of its size."""
+"""Texts of one bucket, not known to be of its group, that a text is compared with, so that a bucket
+of texts which are alike but not near copies does not take time with the square of its size."""
+MOST_LOOKED_AT = 256
+"""Texts of one bucket among which these are, so that large groups do not either."""
 SURELY_NOT = 0.15
 """How far below the wanted resemblance the estimate must be for a pair not to be looked at: above
 three times the standard error of the estimate."""
@@ -141,14 +143,16 @@ class _Grouping:
 
     def settle(self, members: Sequence[int]) -> None:
         """Join the members of a bucket that are near copies of one another."""
-        heads: list[int] = []
-        for number in members:
-            for head in heads[-MOST_COMPARED:]:
-                if self.root(head) == self.root(number) or self.near(head, number):
-                    self.parents[self.root(number)] = self.root(head)
+        for place, number in enumerate(members):
+            compared = 0
+            for other in reversed(members[max(0, place - MOST_LOOKED_AT) : place]):
+                if self.root(other) == self.root(number):
+                    continue
+                if self.near(other, number):
+                    self.parents[self.root(number)] = self.root(other)
+                compared += 1
+                if compared == MOST_COMPARED:
                     break
-            else:
-                heads.append(number)
 
     def near(self, first: int, second: int) -> bool:
         if (first, second) in self.apart:

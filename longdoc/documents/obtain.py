@@ -21,6 +21,7 @@ from longdoc.documents import archives, catalog, fetch, git_log
 from longdoc.documents.catalog import DATASETS, DataSettings
 from longdoc.documents.document import Card, Download
 from longdoc.errors import DataError
+from longdoc.locks import locked
 from longdoc.progress import Progress, silent
 
 NEEDS_NOTHING = ("python-imports", "synthetic", "bytecode", git_log.CARD.name)
@@ -113,7 +114,7 @@ def _unlisted(card: Card, home: Path, progress: Progress) -> Obtained | None:
             try:
                 return _list(card, place, _check(card, place, progress), [{"found": place.name}])
             except DataError as error:
-                message = f"{place} is in the way, and longdoc did not put it there: {error}"
+                message = f"{place} is in the way, and not whole; remove it: {error}"
                 raise DataError(message) from error
     return None
 
@@ -134,33 +135,18 @@ def _alone(workplace: Path) -> Iterator[Path]:
     """
     workplace.mkdir(parents=True, exist_ok=True)
     mark = workplace / "process"
-    if mark.exists() and _runs(mark):
-        message = (
-            f"process {mark.read_text()} is getting the same data set; wait for it, "
-            f"or remove {mark} if there is no such process"
-        )
-        raise DataError(message)
-    mark.write_text(str(os.getpid()), encoding="utf-8")
-    try:
-        yield workplace
-    finally:
-        mark.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # the start of a download stays
-            workplace.rmdir()
-            workplace.parent.rmdir()
-
-
-def _runs(mark: Path) -> bool:
-    try:
-        number = int(mark.read_text())
-        if number == os.getpid():
-            return False  # a process of that number ended, and this one has got it
-        os.kill(number, 0)
-    except (ValueError, OverflowError, ProcessLookupError, FileNotFoundError):
-        return False
-    except PermissionError:
-        return True
-    return True
+    with locked(mark, wait=False) as mine:
+        # One that ended just now may have taken away the mark that was opened here.
+        if not mine or not mark.exists():
+            message = f"another process is getting the same data set, in {workplace}; wait for it"
+            raise DataError(message)
+        try:
+            yield workplace
+        finally:
+            mark.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # the start of a download stays
+        workplace.rmdir()
+        workplace.parent.rmdir()
 
 
 def _from_network(
@@ -284,6 +270,9 @@ def _check(card: Card, place: Path, progress: Progress) -> bool | None:
 
 def _copy(source: Path, target: Path) -> None:
     """Copy a file, or the regular files of a folder."""
+    if target.resolve().is_relative_to(source.resolve()):
+        message = f"{source} holds {target}, where the copy is to be; name a folder further inside"
+        raise DataError(message)
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_file():
         shutil.copyfile(source, target)

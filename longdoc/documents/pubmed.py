@@ -15,8 +15,8 @@ from typing import Any
 
 from longdoc.documents.archives import search_folders
 from longdoc.documents.document import Card, Corpus, Document, make_corpus
-from longdoc.documents.files import readable
 from longdoc.documents.json_stream import objects
+from longdoc.documents.tables import readable
 from longdoc.errors import DataError
 from longdoc.settings import chosen, require
 
@@ -69,6 +69,9 @@ def load(
     Raises:
         DataError: The file is missing or damaged, or an article is not what it should be.
     """
+    together = shares["validation"] + shares["test"]
+    allowed = "below 1 together, so that something is left to learn from"
+    require(together < 1, "data.validation_share and data.test_share", allowed, together)
     file = _locate(path)
     kept: list[tuple[float, int, Document]] = []
     identifiers: set[str] = set()
@@ -87,6 +90,12 @@ def load(
         else:
             continue
         identifiers.add(document.id)
+    if not kept:
+        message = (
+            f"{file}: of {seen} articles none has a title or an abstractText"
+            f"{f', and a year from {settings.first_year} on' if settings.first_year else ''}"
+        )
+        raise DataError(message)
     splits: dict[str, list[Document]] = {"train": [], "validation": [], "test": []}
     for _, _, document in kept:
         splits[_split(_share(f"{seed} split {document.id}"), shares)].append(document)

@@ -61,6 +61,8 @@ def load(task: str, path: str | None = None) -> Corpus:
     files = list(members(found, _is_story_file))
     if len(files) != 22:
         message = f"{found}: expected reut2-000.sgm to reut2-021.sgm, found {len(files)} of 22"
+        if len(files) > 22:
+            message += "; an archive of them beside the files is read as well: move one away"
         raise DataError(message)
     splits: dict[str, list[Document]] = {"train": [], "validation": [], "test": []}
     for name, content in sorted(files, key=lambda file: PurePosixPath(file[0]).name):
@@ -104,7 +106,7 @@ def _stories(name: str, content: str) -> Iterator[tuple[str, Document]]:
         split = {"TRAIN": "train", "TEST": "test"}.get(head.get("LEWISSPLIT", ""))
         if split is None or head.get("TOPICS") != "YES":
             continue
-        if not head.get("NEWID", "").isdigit():
+        if not re.fullmatch("[0-9]{1,9}", head.get("NEWID", "")):
             message = f"{name}: a story without a number in NEWID: {story['head'][:60]!r}"
             raise DataError(message)
         body = story["body"]

@@ -8,6 +8,7 @@ from typing import Any
 from longdoc.documents.archives import LARGEST_MEMBER, checksum, search_folders
 from longdoc.documents.document import Card, Corpus, Document, make_corpus
 from longdoc.errors import DataError
+from longdoc.settings import short
 
 CARD = Card(
     name="speeches",
@@ -30,8 +31,8 @@ def load(task: str, path: str | None = None) -> Corpus:
     """
     found = _locate(path)
     content = _content(found)
-    lines = content.decode("utf-8").splitlines()
-    documents = [_document(found, n, line) for n, line in enumerate(lines, 1)]
+    lines = content.decode("utf-8-sig").split("\n")  # texts may hold other signs that end lines
+    documents = [_document(found, n, line) for n, line in enumerate(lines, 1) if line.strip()]
     digest = checksum([(CARD.layout[1], content)])
     notes = {"path": str(found), "checksum": digest, "checksum_known": digest == CARD.checksum}
     return make_corpus(CARD.name, task, "multi-class", {"train": documents}, notes=notes)
@@ -77,6 +78,10 @@ def _document(file: Path, number: int, line: str) -> Document:
     if not isinstance(record, dict) or any(field not in record for field in fields):
         message = f"{file}, line {number}: expected an object with {', '.join(fields)}"
         raise DataError(message)
+    for field in ("author", "text"):
+        if not isinstance(record[field], str):
+            message = f"{file}, line {number}: {field} must be text; got {short(record[field])}"
+            raise DataError(message)
     identifier = f"{record['date']}-{record['id']}"
     about = {"date": str(record["date"])}
-    return Document(identifier, (str(record["text"]),), (str(record["author"]),), about=about)
+    return Document(identifier, (record["text"],), (record["author"],), about=about)

@@ -240,7 +240,12 @@ def joined(corpus: Corpus) -> Corpus:
     """Let validation documents join the training documents, each once; none are left apart."""
     both = (*corpus.splits["train"], *corpus.splits["validation"])
     pool = tuple({document.id: document for document in both}.values())
-    labels = corpus.labels if corpus.kind == "binary" else by_frequency(pool)
+    labels = corpus.labels
+    if corpus.kind != "binary":
+        borne = by_frequency(pool)
+        known = set(borne)
+        # A corpus may have labels on purpose that none of its training documents bears.
+        labels = (*borne, *(label for label in corpus.labels if label not in known))
     parts = {"train": pool, "validation": (), "test": corpus.splits["test"]}
     return dataclasses.replace(corpus, labels=labels, splits=parts)
 

@@ -81,6 +81,9 @@ def lengths(counts: Sequence[int] | NDArray[np.int64]) -> Lengths:
         (0.5, 0.8742857142857143)
     """
     values = np.asarray(counts, dtype=np.int64)
+    if not len(values):
+        message = "lengths of no documents: at least one is needed"
+        raise ValueError(message)
     total = int(values.sum())
     at = np.quantile(values, QUANTILES, method="inverted_cdf").astype(int)
     fitting = {

@@ -72,7 +72,11 @@ def _csv_rows(file: Path) -> Iterator[Row]:
     with file.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(_lines(stream, file), delimiter=delimiter, strict=True)
         try:
-            _check_names(file, reader.fieldnames or ())
+            names = reader.fieldnames or ()
+            _check_names(file, names)
+            if len(names) == 1 and ";" in names[0]:
+                message = f"{file}: columns are parted by ;, not by commas; save it with commas"
+                raise DataError(message)
             for row in reader:
                 where = f"{file}, line {reader.line_num}"
                 if None in row or None in row.values():
@@ -80,7 +84,10 @@ def _csv_rows(file: Path) -> Iterator[Row]:
                     message = f"{where}: expected {columns} fields, as in the first line"
                     raise DataError(message)
                 yield where, dict(row)
-        except (csv.Error, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
+            message = f"{file}, line {reader.line_num + 1} or later: not UTF-8; save it so: {error}"
+            raise DataError(message) from error
+        except csv.Error as error:
             message = f"{file}, line {reader.line_num + 1}: {error}"
             raise DataError(message) from error
 
@@ -124,3 +131,17 @@ def _parquet_rows(file: Path) -> Iterator[Row]:
             raise
         message = f"{file}: not a readable Parquet file: {error}"
         raise DataError(message) from error
+
+
+def readable(text: str) -> str:
+    r"""Replace halves of surrogate pairs, which JSON can hold and UTF-8 cannot.
+
+    Example:
+        >>> readable("a\ud800b")
+        'a\ufffdb'
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

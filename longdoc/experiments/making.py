@@ -21,6 +21,7 @@ from longdoc.experiments import together
 from longdoc.experiments.plan import Plan, PlannedRun
 from longdoc.experiments.runner import Runner, reason
 from longdoc.experiments.store import Run
+from longdoc.locks import locked
 from longdoc.progress import Progress, silent
 from longdoc.training import workplace
 
@@ -142,7 +143,7 @@ class _Making:
         """Hold a run's lock; not where the processes of one training make it together."""
         if workplace.trains_together():
             return contextlib.nullcontext(True)
-        return workplace.locked(self.locks / key, wait=False)
+        return locked(self.locks / key, wait=False)
 
 
 def _name(planned: PlannedRun) -> str:

@@ -24,7 +24,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from longdoc.experiments.space import Choices, Point, Range, SweepPlan
-from longdoc.training.workplace import locked
+from longdoc.locks import locked
 
 JOURNAL = "journal.log"
 RUNS, REASON, AGAIN, DEATHS = "runs", "reason", "again", "deaths"
@@ -94,9 +94,9 @@ class Study:
         self.locks = root / "locks"
         self.locks.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.journal = root / JOURNAL
         with self.turn():
-            place = str(root / JOURNAL)
-            _cut_unfinished_line(Path(place))
+            place = str(self.journal)
             self.study = optuna.create_study(
                 storage=JournalStorage(JournalFileBackend(place, _InTurn(place))),
                 study_name=f"{plan.about.name}-{plan.digest()}",
@@ -117,7 +117,7 @@ class Study:
     def _choose(self) -> Trial | None:
         self._take_up()
         if not self._trials(TrialState.WAITING):
-            if self.plan.about.method != "grid":
+            if not self.plan.makes_all():
                 if len(self._counted()) >= self.plan.trials():
                     return None
             elif (point := self._untried()) is not None:
@@ -200,9 +200,13 @@ class Study:
             trial.entry.set_user_attr(REASON, reason)
             self.study.tell(trial.number, state=TrialState.FAIL)
 
-    def turn(self) -> contextlib.AbstractContextManager[bool]:
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
         """Be alone among the processes of this sweep while a block runs."""
-        return locked(self.locks / "turn", wait=True)
+        with locked(self.locks / "turn", wait=True):
+            # Before anyone writes behind it: then it could not be told from damage.
+            _cut_unfinished_line(self.journal)
+            yield
 
     def run_lock(self, name: str) -> contextlib.AbstractContextManager[bool]:
         """Be alone at a run: a search may have the same point at work twice."""

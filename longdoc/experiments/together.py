@@ -8,9 +8,9 @@ from collections.abc import Callable
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
+from longdoc import locks
 from longdoc.progress import Progress
 from longdoc.settings import require
-from longdoc.training import workplace
 
 LOOK_SECONDS = 1.0
 
@@ -23,7 +23,7 @@ def check(processes: int) -> None:
     """
     require(processes >= 1, "processes", "at least 1", processes)
     one = "1 on a system without file locks"
-    require(processes == 1 or workplace.HAS_LOCKS, "processes", one, processes)
+    require(processes == 1 or locks.HAS_LOCKS, "processes", one, processes)
 
 
 def run(

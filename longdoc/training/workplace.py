@@ -1,7 +1,6 @@
 """The folder of long work: one process in it, files that are whole, time that adds up."""
 
 import contextlib
-import errno
 import json
 import os
 import time
@@ -9,19 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from longdoc.errors import RunError
+from longdoc.locks import locked
 from longdoc.progress import Progress
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-HAS_LOCKS = fcntl is not None
 LOCK = "at-work.lock"
 ELAPSED = "elapsed.json"
 NOTED_SECONDS = 5
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What a file system without locks answers, as of some networks."""
 
 
 @contextlib.contextmanager
@@ -36,30 +28,6 @@ def alone_in(folder: Path) -> Iterator[None]:
             message = f"another process is at work on {folder}; wait for it, or end it"
             raise RunError(message)
         yield
-
-
-@contextlib.contextmanager
-def locked(file: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold a file's lock while a block runs; the system frees it when the process ends.
-
-    Args:
-        file: Made if it is not there.
-        wait: Whether to wait for another process that holds it.
-
-    Yields:
-        Whether the lock is held; always where the system, or the file system, has no file locks.
-    """
-    with file.open("a") as stream:
-        mine = True
-        if fcntl is not None:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                mine = False
-            except OSError as error:
-                if error.errno not in NO_LOCKS:
-                    raise
-        yield mine
 
 
 def write_json(file: Path, value: object) -> None:

@@ -1,6 +1,8 @@
 """Downloads from a real server on this machine that breaks, lies, stalls and serves wrong bytes."""
 
 import hashlib
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -226,3 +228,42 @@ def test_a_part_is_not_taken_for_the_whole(server, tmp_path):
 
     with pytest.raises(DataError, match="1000 of 1048576 bytes came"):
         get(server, first_part, tmp_path)
+
+
+def test_parts_of_two_versions_are_not_put_together(server, tmp_path):
+    old = bytes(len(CONTENT))
+
+    def careless(handler, number):  # goes on with another version than it was asked for
+        start = int(handler.headers.get("Range", "bytes=0-")[6:-1])
+        if number == 0:
+            handler.answer(old, 200, 400_000, ETag='"old"')
+        elif start:
+            span = f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
+            handler.answer(CONTENT[start:], 206, ETag='"new"', Content_Range=span)
+        else:
+            handler.answer(CONTENT, 200, ETag='"new"')
+
+    assert get(server, careless, tmp_path, sha256="") == DIGEST
+    assert (tmp_path / "file.part").read_bytes() == CONTENT
+
+
+def test_a_full_disk_is_said_and_the_part_stays(server, tmp_path):
+    server.behaviours["file"] = ranged
+    script = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from longdoc.documents import fetch\n"
+        "from longdoc.documents.document import Download\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
+        "download = Download(file='file', addresses=(sys.argv[1],))\n"
+        "fetch.fetch(download, Path(sys.argv[2]), lambda share, message: None)\n"
+    )
+    part = tmp_path / "file.part"
+    done = subprocess.run(
+        [sys.executable, "-c", script, server.address("file"), str(part)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "DataError" in done.stderr.splitlines()[-1]
+    assert "file.part cannot be written" in done.stderr
+    assert part.stat().st_size == 300_000

@@ -321,7 +321,9 @@ def test_a_group_in_two_splits_is_refused(tmp_path):
         {"text": "c", "label": "y", "client": "c", "split": "test"},
     ]
     place = write_jsonl(tmp_path / "own.jsonl", rows)
-    with pytest.raises(DataError, match=r"own.jsonl:4: group 'c' stands in test here and in train"):
+    with pytest.raises(
+        DataError, match=r"own\.jsonl, line 4: group 'c' stands in test here and in train"
+    ):
         files.load(place, Fields(group="client"))
     assert len(files.load(place).splits["test"]) == 2
 

@@ -1,6 +1,8 @@
 """Published data sets from servers, mirrors and own copies: whole and checked, or not there."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -145,8 +147,17 @@ def test_what_cannot_be_had_is_said_in_one_sentence(cache, name, options, messag
 def test_a_second_process_at_the_same_set_is_refused(cache):
     workplace = cache / ".partial" / "reuters-21578"
     workplace.mkdir(parents=True)
-    (workplace / "process").write_text("1")
-    with pytest.raises(DataError, match="process 1 is getting the same data set"):
+    holding = (
+        "import sys; from pathlib import Path; from longdoc.locks import locked\n"
+        "with locked(Path(sys.argv[1]), wait=False): print('held', flush=True); sys.stdin.read()"
+    )
+    process = [sys.executable, "-c", holding, str(workplace / "process")]
+    with subprocess.Popen(process, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(DataError, match="another process is getting the same data set"):
+            obtain.get("reuters-21578", address="http://127.0.0.1:9/")
+        other.stdin.close()
+    with pytest.raises(DataError, match="broke off"):
         obtain.get("reuters-21578", address="http://127.0.0.1:9/")
 
 

@@ -216,7 +216,7 @@ def test_fewer_training_documents_are_drawn_from_all_that_folds_may_have():
     assert sorted(held) == sorted(d.id for d in corpus.splits["train"])
 
 
-@pytest.mark.parametrize("labels", [("wheat", "corn"), ()])
+@pytest.mark.parametrize("labels", [("wheat", "corn"), ("wheat",)])
 def test_documents_of_one_group_are_parted_off_together(labels):
     documents = [
         Document(f"d{row}", ("text",), labels[row % 2 : row % 2 + 1], group=f"g{row // 3}")

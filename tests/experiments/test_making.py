@@ -15,8 +15,8 @@ import yaml
 
 from longdoc.errors import RunError, SettingsError
 from longdoc.experiments import compare, making, plan, together
+from longdoc.locks import locked
 from longdoc.progress import silent
-from longdoc.training import workplace
 
 PLAN = {
     "name": "shared", "seeds": [0, 1], "resamples": 200, "baselines": False,
@@ -49,7 +49,7 @@ def test_a_run_that_another_process_is_at_work_on_is_waited_for(tmp_path):
     worker = threading.Thread(target=lambda: found.append(compare.execute(made, tmp_path, tell)))
     name = hashlib.sha256(b"svm").hexdigest()[:8]
     lock = locks / f"{made.runs[0].settings.digest()}-{name}"
-    with workplace.locked(lock, wait=False) as mine:
+    with locked(lock, wait=False) as mine:
         assert mine
         worker.start()
         assert waits.wait(timeout=60)

@@ -1,0 +1,75 @@
+"""What a cell or field says of a document's labels."""
+
+import ast
+import contextlib
+import json
+import re
+from typing import Any
+
+from longdoc.documents.tables import readable
+from longdoc.errors import DataError
+from longdoc.settings import short
+
+NO_LABEL = "; a document without labels has []"
+LONGEST_LIST = 100_000
+"""Characters of a cell up to which a list is looked for that is not JSON."""
+
+
+def _listed(where: str, field: str, text: str) -> Any:
+    """Read a list that stands in a cell, as JSON or Python writes it; other text stays text.
+
+    Raises:
+        DataError: It looks like a list and is none.
+    """
+    if (text[:1], text[-1:]) not in (("[", "]"), ("(", ")")):
+        return text
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(text)
+    unparted = re.search("['\"]\\s+['\"]", text)  # as NumPy writes it; Python would join them
+    with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+        found = ast.literal_eval(text) if len(text) <= LONGEST_LIST and not unparted else None
+        if isinstance(found, list | tuple):
+            return list(found)
+    if text.startswith("[") and set(text) & set(",'\""):
+        message = f"{where}: field {field} is no list as JSON or Python writes it: {text[:60]!r}"
+        raise DataError(message)
+    return text
+
+
+def label_value(
+    where: str,
+    field: str,
+    value: Any,
+    separator: str | None,
+) -> tuple[tuple[str, ...], bool]:
+    """Read what one field says of a document's labels, and whether its form allows several.
+
+    Args:
+        where: File and line, for errors.
+        field: Its name, for errors.
+        value: A label, a list of labels, or text that holds a list.
+        separator: What parts labels in a text; None where nothing does.
+
+    Raises:
+        DataError: A label is empty, or no text.
+    """
+    if isinstance(value, str):
+        value = _listed(where, field, value)
+    if isinstance(value, str) and separator:
+        value = [part for part in value.split(separator) if part.strip()]
+    if isinstance(value, list):
+        wrong = [entry for entry in value if not _is_label(entry)]
+        if not wrong:
+            return tuple(dict.fromkeys(readable(str(entry)).strip() for entry in value)), True
+        value = wrong[0]
+    elif _is_label(value):
+        return (readable(str(value)).strip(),), False
+    message = (
+        f"{where}: field {field} must be a label or a list of labels, none of them empty; "
+        f"got {short(value)}{NO_LABEL if value == '' else ''}"
+    )
+    raise DataError(message)
+
+
+def _is_label(value: object) -> bool:
+    return isinstance(value, str | int) and bool(str(value).strip())
