@@ -143,7 +143,8 @@ def own_tokenizer(card: BackboneCard, settings: BackboneSettings) -> PreTrainedT
     else:
         tokenizer = _from_hub(AutoTokenizer.from_pretrained, card, settings)
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        # Any token will do, as what is padded is masked or left out.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.sep_token
     return tokenizer
 
 
@@ -249,7 +250,7 @@ def weights(
             starts at random.
         card: The backbone.
         settings: Whether its weights are used, and which revision.
-        vocabulary: Entries of the tokenizer, for a small backbone that starts at random.
+        vocabulary: Entries of the tokenizer, for a backbone that starts at random.
         **changes: What its configuration says otherwise.
 
     Raises:
@@ -259,14 +260,16 @@ def weights(
         return model(_changed(card.make(vocabulary), changes))
     if card.package is None:
         found = _from_hub(
-            lambda name, **options: _load(model, name, settings, changes, options), card, settings
+            lambda name, **options: _load(model, name, settings, vocabulary, changes, options),
+            card,
+            settings,
         )
     else:
         folder = shipped_folder(card)
         file = weights_file(folder)
         if file.suffix == ".gguf":
             return _from_gguf(model, folder, file.name, settings, changes)
-        found = _load(model, folder, settings, changes, {})
+        found = _load(model, folder, settings, vocabulary, changes, {})
     return found
 
 
@@ -274,11 +277,14 @@ def _load(
     model: Any,
     place: str | Path,
     settings: BackboneSettings,
+    vocabulary: int,
     changes: Mapping[str, Any],
     options: Mapping[str, Any],
 ) -> Any:
     config = _changed(AutoConfig.from_pretrained(place, **options), changes)
     if not settings.pretrained:
+        # Its shape, but for a tokenizer that has more entries than its own.
+        config.vocab_size = max(config.vocab_size, vocabulary)
         return model(config)
     return model.from_pretrained(
         place, config=config, use_safetensors=True, dtype=torch.float32, **options

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from longdoc.cli import options as choices
 from longdoc.cli.progress import shown
-from longdoc.pretraining import run
+from longdoc.pretraining import folders, run
 from longdoc.pretraining.settings import PretrainingSettings
 
 
@@ -32,11 +32,12 @@ def _pretrain(
     command = "longdoc " + shlex.join(sys.argv[1:])
     with shown() as progress:
         folder = run.execute(settings, output, command=command, progress=progress)
-    record = json.loads((folder / run.RECORD).read_text(encoding="utf-8"))
+    record = json.loads((folder / folders.RECORD).read_text(encoding="utf-8"))
     print(f"{'test documents':24} {'perplexity':>10} {'unigram':>10} {'n-grams':>10}")
     for name, found in record["measured"].items():
         numbers = (found["perplexity"], found["unigram"], *found["ngrams"].values())
-        print(f"{name:24} " + " ".join(f"{number:10.1f}" for number in numbers))
+        shown_ones = ("-" if number is None else f"{number:.1f}" for number in numbers)
+        print(f"{name:24} " + " ".join(f"{number:>10}" for number in shown_ones))
     print(f"\nweights and card: {Path(folder)}")
     print(f"use them: longdoc train --backbone.name {folder}")
 

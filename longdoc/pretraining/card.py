@@ -91,7 +91,7 @@ def _measured(backbone: BackboneCard, record: Mapping[str, Any]) -> str:
         numbers = (found["perplexity"], found["unigram"], *found["ngrams"].values())
         lines.append(
             f"| {name} ({found['documents']}) | {found['tokens']:,} | "
-            + " | ".join(f"{number:.1f}" for number in numbers)
+            + " | ".join("-" if number is None else f"{number:.1f}" for number in numbers)
             + f" | {bits} |"
         )
     lines.append("")
@@ -133,9 +133,9 @@ def _curve(record: Mapping[str, Any]) -> str:
 
 
 def _limits(backbone: BackboneCard, record: Mapping[str, Any]) -> str:
-    read = "pieces of 2,048 tokens" if backbone.causal else "pieces of 512 tokens"
+    usual = 2048 if backbone.causal else 512  # records made before 2026-11-27 do not say it
     piece = record["settings"]["learning"]["piece_tokens"]
-    read = f"pieces of {piece:,} tokens" if piece else read
+    read = f"pieces of {record.get('piece_tokens', piece or usual):,} tokens"
     return (
         "## Limits\n\n"
         f"It has read {read} and nothing longer. It knows the language of its sources and little "

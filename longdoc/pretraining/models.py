@@ -90,7 +90,7 @@ class BertPredictsMasked(PredictsTokens, BertForMaskedLM):
 
     def predicting_states(self, input_ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
         """Give the states at the predicted tokens, shape ``(p, d)``."""
-        bert_attention.choose(self.config, input_ids, self.dtype, training=self.training)
+        bert_attention.choose(self, input_ids)
         states: Tensor = self.cls.predictions.transform(
             super().predicting_states(input_ids, mask, labels)
         )

@@ -1,6 +1,7 @@
 """How well held-out documents are predicted."""
 
 import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,12 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
+from longdoc.errors import RunError
 from longdoc.pretraining.batches import IGNORED
 from longdoc.pretraining.stream import Stream
+
+MOST_NATS = math.log(sys.float_info.max)
+"""From here on a perplexity is no number of double precision."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Measured:
 
 
 def measure(model: PreTrainedModel, steps: Dataset[dict[str, torch.Tensor]]) -> Measured:
-    """Measure a model on held-out steps, in float32.
+    """Measure a model on held-out steps, in the number format its forward pass computes in.
 
     A masked model's number counts the hidden tokens, which it sees from both sides: it cannot be
     set beside a causal model's.
@@ -40,6 +45,9 @@ def measure(model: PreTrainedModel, steps: Dataset[dict[str, torch.Tensor]]) -> 
     Args:
         model: A language model.
         steps: Of ``longdoc.pretraining.batches``.
+
+    Raises:
+        RunError: It has diverged: the mean is not finite, or its perplexity is not.
     """
     was_training = model.training
     device = next(model.parameters()).device
@@ -52,7 +60,14 @@ def measure(model: PreTrainedModel, steps: Dataset[dict[str, torch.Tensor]]) -> 
             total += float(model(**batch).loss) * predicted
             count += predicted
     model.train(was_training)
-    return Measured(total / max(1, count), count)
+    nats = total / max(1, count)
+    if not nats < MOST_NATS:
+        message = (
+            f"the loss on held-out texts is {nats:.3g}: learning diverged; "
+            f"try a lower learning.learning_rate, or float32"
+        )
+        raise RunError(message)
+    return Measured(nats, count)
 
 
 def held_out(stream: Stream, split: str, source: int, tokens: int) -> NDArray[np.int64]:

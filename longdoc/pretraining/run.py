@@ -17,15 +17,25 @@ from longdoc import environment
 from longdoc.backbones import build, checkpoints
 from longdoc.backbones.catalog import BackboneCard
 from longdoc.documents.document import SPLITS
-from longdoc.errors import DataError, RunError, SettingsError
+from longdoc.errors import DataError, SettingsError
 from longdoc.kernels.allocator import keep_freed_memory
 from longdoc.metrics import cost
-from longdoc.pretraining import batches, card, learner, models, ngram, perplexity, stream, texts
+from longdoc.pretraining import (
+    batches,
+    card,
+    folders,
+    learner,
+    models,
+    ngram,
+    perplexity,
+    stream,
+    texts,
+)
 from longdoc.pretraining.batches import Marks
 from longdoc.pretraining.settings import PretrainingSettings
 from longdoc.pretraining.stream import Stream
 from longdoc.progress import Progress, silent
-from longdoc.settings import disagreement, to_mapping
+from longdoc.settings import require, to_mapping
 from longdoc.tokens import tokenizers
 from longdoc.training import workplace
 
@@ -38,7 +48,6 @@ COUNTED_TOKENS = 50_000_000
 MEASURED_MASK_SHARE = 0.15
 """BERT's hidden share where it is measured (devlin2019bert, Sec. 3.1), whatever it learns with, so
 that two trainings are comparable."""
-RECORD = "pretraining.json"
 CAUSAL_PIECE, MASKED_PIECE = 2048, 512
 
 
@@ -63,8 +72,8 @@ class Job:
     @property
     def piece(self) -> int:
         """Give the tokens of a piece, special ones left out."""
-        default = CAUSAL_PIECE if self.backbone.causal else MASKED_PIECE
-        return (self.settings.learning.piece_tokens or default) - 2 * (not self.backbone.causal)
+        whole = self.settings.learning.piece_tokens or usual_piece(self.backbone)
+        return whole - 2 * (not self.backbone.causal)
 
     def drawn(self) -> NDArray[np.int64]:
         """Give the training documents, each as often as it is read."""
@@ -102,6 +111,12 @@ class Job:
                 yield source.name, documents
 
 
+def usual_piece(backbone: BackboneCard) -> int:
+    """Give the tokens of a piece where none are asked for, special ones included."""
+    usual = CAUSAL_PIECE if backbone.causal else MASKED_PIECE
+    return usual if backbone.family == "mamba" else min(usual, backbone.context)
+
+
 def execute(
     settings: PretrainingSettings,
     output: str | Path,
@@ -126,15 +141,16 @@ def execute(
             pretraining.
     """
     final = Path(output)
+    folders.check_name(final)
     partial = final.with_name(f".{final.name}.partial")
     if final.exists():
-        _check_same(settings, final)
+        folders.check_same(settings, final, lambda: _sources(settings))
         shutil.rmtree(partial, ignore_errors=True)  # what an interruption may have left
         return final
     keep_freed_memory()
     partial.mkdir(parents=True, exist_ok=True)
     with workplace.alone_in(partial):
-        _keep_settings(settings, partial)
+        folders.keep_settings(settings, partial)
         progress(0.0, "reading texts")
         job = _job(settings, partial, progress)
         record = _learn(job, lambda share, message: progress(0.05 + 0.85 * share, message))
@@ -145,41 +161,40 @@ def execute(
     return final
 
 
-def _check_same(settings: PretrainingSettings, final: Path) -> None:
-    file = final / RECORD
-    made = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    if "settings" not in made or disagreement(made["settings"], settings):
-        message = f"{final} is there and holds something else; name another --output"
-        raise RunError(message)
-
-
-def _keep_settings(settings: PretrainingSettings, partial: Path) -> None:
-    """Note what is at work here; another pretraining's leftovers are not gone on with."""
-    file = partial / "settings.json"
-    if file.exists() and disagreement(json.loads(file.read_text(encoding="utf-8")), settings):
-        message = (
-            f"{partial} holds an unfinished pretraining with other settings; "
-            f"remove it, or name another --output"
-        )
-        raise RunError(message)
-    workplace.write_json(file, to_mapping(settings))
-
-
 def _job(settings: PretrainingSettings, partial: Path, progress: Progress) -> Job:
     backbone = build.resolve(settings.backbone)
-    sources = [texts.open_source(name, settings.texts) for name in settings.texts.sources]
-    measured = [
-        texts.open_source(name, settings.texts, only=("test",))
-        for name in settings.texts.also_measure
-    ]
+    _check_piece(settings, backbone)
+    together = _sources(settings)
+    folders.keep_texts(together, partial)
+    number = len(settings.texts.sources)
+    sources, measured = together[:number], together[number:]
+    if not (partial / "stream").exists():
+        texts.hold_out(together)
     tokenizer = _tokenizer(settings, backbone, sources, partial, progress)
     _marks(tokenizer, causal=backbone.causal)
     end = tokenizer.eos_token_id if backbone.causal else None
     tokens = stream.write(
-        [*sources, *measured], tokenizer, partial / "stream", end,
+        together, tokenizer, partial / "stream", end,
         lambda share, message: progress(0.05 * share, message),
     )  # fmt: skip
     return Job(settings, backbone, tokenizer, sources, measured, tokens, partial)
+
+
+def _sources(settings: PretrainingSettings) -> list[texts.Source]:
+    """Open what is learnt from, and behind it what is measured only."""
+    learnt, measured = settings.texts.sources, settings.texts.also_measure
+    return [
+        *(texts.open_source(name, settings.texts) for name in learnt),
+        *(texts.open_source(name, settings.texts, only=("test",)) for name in measured),
+    ]
+
+
+def _check_piece(settings: PretrainingSettings, backbone: BackboneCard) -> None:
+    piece = settings.learning.piece_tokens
+    most = backbone.context
+    fits = piece is None or backbone.family == "mamba" or piece <= most
+    allowed = f"at most {most:,}, the positions that {backbone.name} has"
+    require(fits, "learning.piece_tokens", allowed, piece)
 
 
 def _tokenizer(
@@ -207,7 +222,7 @@ def _tokenizer(
 
     tokenizer: PreTrainedTokenizerBase
     if settings.texts.tokenizer:
-        tokenizer = AutoTokenizer.from_pretrained(settings.texts.tokenizer)
+        tokenizer = _named_tokenizer(settings.texts.tokenizer)
     else:
         tokenizer = build.load_tokenizer(backbone, settings.backbone, train)
     unfinished = partial / "tokenizer.unfinished"
@@ -215,6 +230,18 @@ def _tokenizer(
     tokenizer.save_pretrained(unfinished)
     unfinished.rename(kept)
     return AutoTokenizer.from_pretrained(kept)
+
+
+def _named_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        message = (
+            f"texts.tokenizer {name!r} is no folder with a tokenizer, "
+            f"and cannot be had from the hub"
+        )
+        raise SettingsError(message) from error
+    return tokenizer
 
 
 def _marks(tokenizer: PreTrainedTokenizerBase, *, causal: bool) -> Marks:
@@ -289,17 +316,30 @@ def _measure(job: Job, progress: Progress) -> dict[str, Any]:
         ids = [job.stream.document(number) for number in held_out]
         behind = [part for part in ids if len(part) > 1]
         measured = perplexity.measure(model, job.steps(held_out, None))
-        single = np.concatenate([frequent[part[1:]] for part in behind])
         size = int(job.stream.size[held_out].sum())
         found[name] = {
             "documents": len(held_out),
             "tokens": measured.tokens,
             "perplexity": measured.perplexity,
-            "unigram": float(np.exp(-single.mean())),
-            "ngrams": {str(grams.order): grams.perplexity(behind) for grams in counted},
+            **_of_counts(behind, frequent, counted),
             "bits_per_byte": measured.nats / np.log(2) * sum(map(len, ids)) / size,
         }
     return {"measured": found, "counted_tokens": sum(map(len, read))}
+
+
+def _of_counts(
+    documents: list[NDArray[np.int64]],
+    frequent: NDArray[np.float64],
+    counted: list[ngram.KneserNey],
+) -> dict[str, Any]:
+    """Give the perplexities of unigram and n-grams; None where no document has a second token."""
+    if not documents:
+        return {"unigram": None, "ngrams": {str(grams.order): None for grams in counted}}
+    single = np.concatenate([frequent[part[1:]] for part in documents])
+    return {
+        "unigram": float(np.exp(-single.mean())),
+        "ngrams": {str(grams.order): grams.perplexity(documents) for grams in counted},
+    }
 
 
 def _write(job: Job, record: dict[str, Any], command: str) -> None:
@@ -313,9 +353,12 @@ def _write(job: Job, record: dict[str, Any], command: str) -> None:
         "longdoc": environment.version("longdoc"),
         "commit": environment.commit(),
         "texts": {
-            source.name: {"digest": source.digest, **source.notes}
-            for source in [*job.sources, *job.measured]
+            source.name: {"digest": source.digest, **_counts(source.notes, left_out)}
+            for source, left_out in zip(
+                [*job.sources, *job.measured], job.stream.left_out, strict=True
+            )
         },
+        "piece_tokens": job.settings.learning.piece_tokens or usual_piece(job.backbone),
         "splits": {split: len(job.stream.documents(split)) for split in SPLITS},
         **record,
     }
@@ -326,4 +369,9 @@ def _write(job: Job, record: dict[str, Any], command: str) -> None:
     whole["dtype"] = str(next(iter(load_file(weights).values())).dtype).removeprefix("torch.")
     whole["bytes"] = weights.stat().st_size
     (learnt / "README.md").write_text(card.render(job.backbone, whole), encoding="utf-8")
-    workplace.write_json(learnt / RECORD, whole)
+    workplace.write_json(learnt / folders.RECORD, whole)
+
+
+def _counts(notes: dict[str, int], left_out: int) -> dict[str, int]:
+    read = {"documents": notes["documents"] - left_out} if "documents" in notes else {}
+    return {**read, "repeating_held_out": left_out}

@@ -31,7 +31,7 @@ class TextSettings:
     measured_tokens: int = chosen(
         200_000, "measured in seconds for a small backbone", unit="tokens"
     )
-    """At most so many held-out tokens of each source are measured."""
+    """About so many held-out tokens of each source are measured at most: whole documents are."""
     vocabulary: int = chosen(
         8192, "a quarter of GPT-2's would fill a backbone of 3 million parameters", unit="entries"
     )
@@ -43,6 +43,10 @@ class TextSettings:
 
     def __post_init__(self) -> None:
         require(bool(self.sources), "texts.sources", "at least one", self.sources)
+        together = (*self.sources, *self.also_measure)
+        once = "each name once in both, as the test documents of sources are measured anyway"
+        repeats = len(set(together)) == len(together)
+        require(repeats, "texts.sources, texts.also_measure", once, together)
         fits = not self.passes or len(self.passes) == len(self.sources)
         require(fits, "texts.passes", f"{len(self.sources)} numbers, one a source", self.passes)
         positive = all(0 < passes <= 1000 for passes in self.passes)

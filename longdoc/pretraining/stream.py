@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from longdoc.documents.document import SPLITS
 from longdoc.pretraining.texts import Source, Text
 from longdoc.progress import Progress, silent
+from longdoc.tokens.encoding import plain_tokens
 
 TEXTS_A_CALL = 256
 ABOUT = "stream.json"
@@ -29,6 +30,7 @@ class Stream:
         source: Number of each document's source, shape (documents,).
         split: Number of its split, in the order of ``SPLITS``, shape (documents,).
         size: UTF-8 bytes of each document, shape (documents,).
+        left_out: Training documents that each source's were without, as they repeat a held-out one.
     """
 
     tokens: NDArray[np.unsignedinteger]
@@ -36,6 +38,7 @@ class Stream:
     source: NDArray[np.int64]
     split: NDArray[np.int64]
     size: NDArray[np.int64]
+    left_out: tuple[int, ...]
 
     def documents(self, split: str, source: int | None = None) -> NDArray[np.int64]:
         """Give the numbers of a split's documents, of one source or of all."""
@@ -81,8 +84,8 @@ def write(
     with (unfinished / "tokens.bin").open("wb") as stream:
         for number, source in enumerate(sources):
             for texts in _groups(source):
-                found = tokenizer([t.text for t in texts], add_special_tokens=False, verbose=False)
-                for text, ids in zip(texts, found["input_ids"], strict=True):
+                found = plain_tokens(tokenizer, [text.text for text in texts])
+                for text, ids in zip(texts, found, strict=True):
                     whole = ids if end is None else [*ids, end]
                     stream.write(np.array(whole, dtype=kind).tobytes())
                     size = len(text.text.encode("utf-8", "replace"))
@@ -90,7 +93,8 @@ def write(
                     done += len(text.text)
                 progress(min(1.0, done / total), f"tokenizing {source.name}")
     np.save(unfinished / "documents.npy", np.array(rows, dtype=np.int64).reshape(-1, 4))
-    about = {"dtype": kind.name, "documents": len(rows)}
+    left_out = [source.left_out for source in sources]
+    about = {"dtype": kind.name, "documents": len(rows), "left_out": left_out}
     (unfinished / ABOUT).write_text(json.dumps(about), encoding="utf-8")
     unfinished.rename(folder)
     return read(folder)
@@ -104,7 +108,7 @@ def read(folder: Path) -> Stream:
     kind = np.dtype(about["dtype"])
     tokens = np.memmap(file, dtype=kind, mode="r") if file.stat().st_size else np.zeros(0, kind)
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(rows[:, 2])])
-    return Stream(tokens, starts, rows[:, 0], rows[:, 1], rows[:, 3])
+    return Stream(tokens, starts, rows[:, 0], rows[:, 1], rows[:, 3], tuple(about["left_out"]))
 
 
 def _groups(source: Source) -> Iterator[list[Text]]:

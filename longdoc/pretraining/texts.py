@@ -1,16 +1,17 @@
 """Raw texts of data sets and files, each with the split it belongs to.
 
 Nothing is learnt from a held-out document: a training document that a held-out one repeats, whole
-or for the most part, is left out.
+or for the most part, is left out, whichever source holds it out.
 """
 
+import abc
 import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from longdoc.documents import catalog, raw
-from longdoc.documents.document import SPLITS, Corpus, Document
+from longdoc.documents.document import SPLITS, Document
 from longdoc.documents.files import Fields
 from longdoc.errors import DataError, nearest
 from longdoc.pretraining.settings import TextSettings
@@ -19,6 +20,10 @@ LONG_PARAGRAPH = 200
 """Characters from which a paragraph that stands in two documents is no coincidence."""
 REPEATED = 0.5
 """Share of a document's characters in such paragraphs from which it repeats another."""
+
+STRETCHES = 300
+"""A text that a tokenizer learns from is cut where it is longer than this part of all it reads of
+a source; our choice, so that chance evens out."""
 
 
 @dataclass(frozen=True)
@@ -29,44 +34,119 @@ class Text:
     text: str
 
 
-class DataSetTexts:
+class HeldOut:
+    """What validation and test documents of all sources say, of which nothing is learnt."""
+
+    def __init__(self) -> None:
+        self.whole: set[bytes] = set()
+        self.parts: set[bytes] = set()
+
+    def add(self, document: Document) -> None:
+        """Keep a held-out document's text and long paragraphs, in eight bytes each."""
+        self.whole.add(_key(document.text))
+        self.parts.update(key for key, _ in _long_paragraphs(document))
+
+    def repeats(self, document: Document) -> bool:
+        """Say whether a document repeats a held-out one, whole or for the most part."""
+        if _key(document.text) in self.whole:
+            return True
+        shared = sum(size for key, size in _long_paragraphs(document) if key in self.parts)
+        return shared > REPEATED * len(document.text)
+
+
+class Source(abc.ABC):
+    """Documents with their splits, wherever they come from.
+
+    Attributes:
+        name: As the user gave it.
+        digest: SHA-256 of what it holds.
+        only: The splits that are wanted.
+        held_out: What is held out of it and of all sources beside it.
+        left_out: Training documents that repeated it when the texts were last read.
+    """
+
+    name: str
+    digest: str
+    only: Collection[str]
+
+    def __init__(self) -> None:
+        self.held_out: HeldOut | None = None
+        self.left_out = 0
+
+    @abc.abstractmethod
+    def documents(self) -> Iterator[tuple[str, Document]]:
+        """Give all documents, each with its split."""
+
+    @abc.abstractmethod
+    def characters(self) -> int:
+        """Count or estimate the characters of all texts."""
+
+    @property
+    def notes(self) -> dict[str, int]:
+        """What the record says of the texts."""
+        return {}
+
+    def __iter__(self) -> Iterator[Text]:
+        if self.held_out is None:
+            hold_out([self])
+        assert self.held_out is not None
+        self.left_out = 0
+        for split, document in self.documents():
+            if split not in self.only:
+                continue
+            if split == "train" and self.held_out.repeats(document):
+                self.left_out += 1
+            else:
+                yield Text(split, document.text)
+
+
+def hold_out(sources: Collection[Source]) -> None:
+    """Let no source's training documents repeat what any of them holds out.
+
+    Args:
+        sources: All that are learnt from or measured together.
+    """
+    held_out = HeldOut()
+    for source in sources:
+        for split, document in source.documents():
+            if split != "train":
+                held_out.add(document)
+        source.held_out = held_out
+
+
+class DataSetTexts(Source):
     """The documents of a catalogue data set."""
 
     def __init__(self, name: str, only: Collection[str] = SPLITS) -> None:
-        self.name = name
-        corpus = catalog.prepare(catalog.DataSettings(dataset=name))
-        self.digest = corpus.digest()
-        self.left_out = 0
-        self.texts = [text for text in self._distinct(corpus) if text.split in only]
-        self.notes = {"documents": len(self.texts), "repeating_held_out": self.left_out}
+        super().__init__()
+        self.name, self.only = name, only
+        self.corpus = catalog.prepare(catalog.DataSettings(dataset=name))
+        self.digest = self.corpus.digest()
 
-    def _distinct(self, corpus: Corpus) -> Iterator[Text]:
-        held_out = [d for split in SPLITS[1:] for d in corpus.splits[split]]
-        whole = {_key(document.text) for document in held_out}
-        parts = {key for document in held_out for key, _ in _long_paragraphs(document)}
+    @property
+    def notes(self) -> dict[str, int]:
+        """How many documents the wanted splits have."""
+        return {"documents": sum(len(self.corpus.splits[split]) for split in self.only)}
+
+    def documents(self) -> Iterator[tuple[str, Document]]:
+        """Give all documents, each with its split."""
         for split in SPLITS:
-            for document in corpus.splits[split]:
-                if split == "train" and _repeats(document, whole, parts):
-                    self.left_out += 1
-                else:
-                    yield Text(split, document.text)
+            for document in self.corpus.splits[split]:
+                yield split, document
 
     def characters(self) -> int:
-        """Count the characters of all texts."""
-        return sum(len(text.text) for text in self.texts)
-
-    def __iter__(self) -> Iterator[Text]:
-        return iter(self.texts)
+        """Count the characters of the wanted texts."""
+        return sum(len(d.text) for split in self.only for d in self.corpus.splits[split])
 
 
-class FileTexts:
+class FileTexts(Source):
     """The texts of a file or folder, read anew each time, one after the other."""
 
     def __init__(self, path: Path, settings: TextSettings, only: Collection[str] = SPLITS) -> None:
+        super().__init__()
         self.name, self.path, self.only = str(path), path, only
         self.share = settings.held_out_share
         self.fields = Fields(text=settings.text_field, split=settings.split_field)
-        self.notes: dict[str, int] = {}
         digest = hashlib.sha256()
         for file in raw.text_files(path):
             with file.open("rb") as stream:
@@ -77,15 +157,14 @@ class FileTexts:
         """Estimate the characters of all texts by the bytes of the files."""
         return sum(file.stat().st_size for file in raw.text_files(self.path))
 
-    def __iter__(self) -> Iterator[Text]:
+    def documents(self) -> Iterator[tuple[str, Document]]:
+        """Give all documents, each with its split; equal texts once."""
         seen: set[bytes] = set()
         for split, document in raw.read_raw(self.path, self.fields):
             key = _key(document.text)
             if key not in seen:
                 seen.add(key)
-                split = split or self._split(key)
-                if split in self.only:
-                    yield Text(split, document.text)
+                yield split or self._split(key), document
 
     def _split(self, key: bytes) -> str:
         """Draw a document's split by its text, so that equal texts share one."""
@@ -93,9 +172,6 @@ class FileTexts:
         if place < self.share:
             return "validation"
         return "test" if place < 2 * self.share else "train"
-
-
-Source = DataSetTexts | FileTexts
 
 
 def open_source(name: str, settings: TextSettings, only: Collection[str] = SPLITS) -> Source:
@@ -123,18 +199,28 @@ def open_source(name: str, settings: TextSettings, only: Collection[str] = SPLIT
 def sample(sources: list[Source], characters: int) -> Iterator[str]:
     """Draw training texts for a tokenizer, about as many characters of each source.
 
-    Which documents are drawn depends on their texts alone.
+    Which are drawn depends on the texts alone. Long texts are cut, so that one does not stand or
+    fall as a whole.
 
     Args:
         sources: Any number.
         characters: At most about so many of each.
     """
+    size = max(1, characters // STRETCHES)
     for source in sources:
         share = min(1.0, characters / max(1, source.characters()))
+        first, found = "", False
         for text in source:
-            drawn = int.from_bytes(_key("drawn " + text.text), "big") / 2**64
-            if text.split == "train" and drawn < share:
-                yield text.text
+            if text.split != "train":
+                continue
+            for start in range(0, len(text.text), size):
+                stretch = text.text[start : start + size]
+                first = first or stretch
+                if int.from_bytes(_key("drawn " + stretch), "big") / 2**64 < share:
+                    found = True
+                    yield stretch
+        if first and not found:
+            yield first
 
 
 def _key(text: str) -> bytes:
@@ -147,10 +233,3 @@ def _long_paragraphs(document: Document) -> Iterator[tuple[bytes, int]]:
     for paragraph in document.paragraphs:
         if len(paragraph) >= LONG_PARAGRAPH:
             yield _key(paragraph), len(paragraph)
-
-
-def _repeats(document: Document, whole: set[bytes], parts: set[bytes]) -> bool:
-    if _key(document.text) in whole:
-        return True
-    shared = sum(size for key, size in _long_paragraphs(document) if key in parts)
-    return shared > REPEATED * len(document.text)

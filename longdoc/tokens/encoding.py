@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerBase
 
 from longdoc.documents.document import Document
@@ -85,11 +86,48 @@ def encode(
     found = []
     for start in range(0, len(documents), TEXTS_A_CALL):
         texts = [document.text for document in documents[start : start + TEXTS_A_CALL]]
-        for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]:
+        for ids in plain_tokens(tokenizer, texts):
             kept = cut(ids, room, settings.truncation, settings.head_tokens)
             window = np.array(before + kept + behind, dtype=np.int32)
             found.append(Encoded(window, len(before) + len(ids) + len(behind)))
     return found
+
+
+def plain_tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """Give the tokens of texts and no others: who writes "[SEP]" into a text writes five signs."""
+    found = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)
+    ids: list[list[int]] = found["input_ids"]
+    return ids
+
+
+def add_special_tokens(
+    tokenizer: PreTrainedTokenizerBase, settings: TokenSettings, *, causal: bool
+) -> None:
+    """Let a tokenizer that is saved beside a classifier cut and frame texts as :func:`encode` does.
+
+    Whoever loads both with transformers gets the windows that the classifier was trained on (of
+    longer texts their head).
+
+    Args:
+        tokenizer: Changed in place.
+        settings: For the length.
+        causal: Which of the two forms.
+
+    Raises:
+        SettingsError: The tokenizer lacks a special token.
+    """
+    before, behind = _special(tokenizer, causal)
+    tokenizer.model_max_length = settings.max_tokens
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:  # of those that are written in Python
+        return
+    tokens = {tokenizer.convert_ids_to_tokens(number): number for number in (*before, *behind)}
+    first, last = ([tokenizer.convert_ids_to_tokens(n) for n in ids] for ids in (before, behind))
+    backend.post_processor = TemplateProcessing(
+        single=[*first, "$A", *last],
+        pair=[*first, "$A", *last, "$B:1", *(f"{token}:1" for token in last)],
+        special_tokens=list(tokens.items()),
+    )
 
 
 def _special(tokenizer: PreTrainedTokenizerBase, causal: bool) -> tuple[list[int], list[int]]:

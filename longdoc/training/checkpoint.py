@@ -56,12 +56,17 @@ def settle_in(folder: Path) -> None:
         unfinished.replace(file)
 
 
-def stopped_early(folder: Path, patience: int) -> float | None:
-    """Give the epoch at which early stopping had ended training; None if it had not."""
+def ended(folder: Path, patience: int) -> int | None:
+    """Give the whole epochs of a training that had ended with this checkpoint; None if it had not.
+
+    It had where early stopping said so, or all its steps were taken. Told to learn for no more than
+    these, transformers' Trainer takes no further step, also in the middle of an epoch.
+    """
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     kept = state.get("stateful_callbacks", {}).get("EarlyStoppingCallback", {})
     count = kept.get("attributes", {}).get("early_stopping_patience_counter", 0)
-    return float(state["epoch"]) if patience and count >= patience else None
+    stopped = patience and count >= patience
+    return int(state["epoch"]) if stopped or state["global_step"] >= state["max_steps"] else None
 
 
 def keep_only(run: Path, *kept: Path | None) -> None:

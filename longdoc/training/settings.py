@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from transformers.integrations.integration_utils import (
+    INTEGRATION_TO_CALLBACK,
+    get_available_reporting_integrations,
+)
 
 from longdoc.adapters.placement import Preset
 from longdoc.backbones.build import Start
+from longdoc.errors import MissingPartError
 from longdoc.settings import chosen, cited, require
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -132,6 +137,7 @@ def check(settings: TrainingSettings) -> None:
 
     Raises:
         SettingsError: Naming the setting, what is allowed, and what was given.
+        MissingPartError: What ``report_to`` names is not installed.
     """
     for name in ("epochs", "batch_size", "accumulation", "max_grad_norm", "checkpoint_minutes"):
         require(getattr(settings, name) > 0, f"training.{name}", "above 0", getattr(settings, name))
@@ -155,6 +161,13 @@ def check(settings: TrainingSettings) -> None:
     ):
         rate = getattr(settings, name)
         require(rate is None or rate > 0, f"training.{name}", "above 0", rate)
+
+    report_to = settings.report_to
+    known = ("none", "all", *INTEGRATION_TO_CALLBACK)
+    require(report_to in known, "training.report_to", ", ".join(known), report_to)
+    if report_to not in ("none", "all", *get_available_reporting_integrations()):
+        message = f"training.report_to {report_to} needs a package of that name; install it"
+        raise MissingPartError(message)
 
 
 def learning_rate(settings: TrainingSettings, preset: Preset, start: Start, family: str) -> float:

@@ -133,7 +133,8 @@ class _Watch(TrainerCallback):
     ) -> None:
         give_back_excess()  # batches of unlike lengths leave holes; they would add up to gigabytes
         # Not at an epoch's end: there the checkpoint must hold the evaluation, and comes by itself.
-        ends = state.global_step % (len(self.batches) // self.batches.accumulation) == 0
+        an_epoch = len(self.batches) // self.batches.accumulation
+        ends = state.global_step % an_epoch == 0 or state.global_step >= state.max_steps
         if time.monotonic() - self.saved > self.seconds and not ends:
             control.should_save = True
         shown = f"epoch {state.epoch:.1f} of {args.num_train_epochs:g}"
@@ -223,23 +224,20 @@ def _collate(model: nn.Module, *parts: Split) -> Collate:
 
 
 def _checkpoint_to_resume(arguments: TrainingArguments, settings: TrainingSettings) -> Path | None:
-    """Find the newest whole checkpoint; one that had ended training early is not trained on."""
+    """Find the newest whole checkpoint; one that had ended training is not trained on."""
     before = newest_whole(arguments)
     if before is not None:
         if arguments.process_index == 0:
             checkpoint.settle_in(before)
         wait_for_all(arguments)
-        ended = checkpoint.stopped_early(before, settings.patience)
-        arguments.num_train_epochs = ended or arguments.num_train_epochs
+        ended = checkpoint.ended(before, settings.patience)
+        if ended is not None:
+            arguments.num_train_epochs = ended
     return before
 
 
 def _finish(trainer: _DocumentTrainer, batches: EpochBatches) -> Fitted:
     history = [dict(record) for record in trainer.state.log_history]
-    losses = [record["loss"] for record in history if "loss" in record]
-    if not np.isfinite(losses).all():
-        message = f"the training loss became {losses[-1]}; try a lower learning rate, or float32"
-        raise RunError(message)
     model = trainer.accelerator.unwrap_model(trainer.model)
     return Fitted(
         model=model,
@@ -267,6 +265,12 @@ def _validation_metrics(kind: Kind, shift: NDArray[np.float64] | None) -> Any:
 
     def measure(prediction: EvalPrediction) -> dict[str, float]:
         logits = torch.from_numpy(np.asarray(prediction.predictions, dtype=np.float32))
+        if not torch.isfinite(logits).all():
+            message = (
+                "scores of validation documents are not finite: learning diverged; "
+                "try a lower learning rate, or float32"
+            )
+            raise RunError(message)
         if shift is not None:
             logits = logits + torch.from_numpy(shift).float()
         scored = objective.scores(logits, kind).numpy()

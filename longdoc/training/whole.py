@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
 
+from longdoc.errors import RunError
 from longdoc.training import checkpoint
 
 
@@ -19,9 +20,25 @@ class WholeCheckpointTrainer(Trainer):
         self.remove_callback(ProgressCallback)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Leave Mamba's A and D without weight decay as well (gu2023mamba, authors' code)."""
+        """Leave Mamba's A, D and last norm without weight decay as well.
+
+        Source:
+            gu2023mamba, App. E.2.1 (norms) and the authors' code (A and D).
+        """
         names = super().get_decay_parameter_names(model)
-        return [name for name in names if not name.endswith(("A_log", ".D"))]
+        free = ("A_log", ".D", "norm_f.weight")
+        return [name for name in names if not name.endswith(free)]
+
+    def training_step(self, *arguments: Any, **options: Any) -> torch.Tensor:
+        """Learn from a batch; stop where there is nothing left to learn."""
+        loss: torch.Tensor = super().training_step(*arguments, **options)
+        if not torch.isfinite(loss):
+            message = (
+                f"the training loss became {loss.item()} after {self.state.global_step} steps; "
+                f"try a lower learning rate, or float32"
+            )
+            raise RunError(message)
+        return loss
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save, mark as complete, and only then remove what came before."""

@@ -268,7 +268,34 @@ def test_texts_that_repeat_a_held_out_one_are_left_out(monkeypatch):
     monkeypatch.setattr(texts.catalog, "prepare", lambda settings: corpus)
     source = texts.DataSetTexts("x")
     assert [t.text for t in source if t.split == "train"] == ["a new text\nof its own"]
-    assert source.notes == {"documents": 3, "repeating_held_out": 2}
+    assert source.notes == {"documents": 5}
+    assert source.left_out == 2
+
+
+def test_no_source_is_learnt_from_what_another_holds_out(tmp_path):
+    law = "Whereas the Council has decided, " * 10
+    rows = [{"text": "the same"}, {"text": ["one title", law]}, {"text": "another"}]
+    for row in rows:
+        row["split"] = "train"
+    held = [{"text": "the  same", "split": "test"}, {"text": ["a title", law], "split": "dev"}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, held)))
+    first = texts.open_source(str(tmp_path / "a.jsonl"), TextSettings())
+    second = texts.open_source(str(tmp_path / "b.jsonl"), TextSettings(), only=("test",))
+    texts.hold_out([first, second])
+    assert [text.text for text in first] == ["another"]
+    assert first.left_out == 2
+    assert [text.text for text in second] == ["the  same"]
+
+
+def test_a_tokenizer_learns_from_one_long_text_too(tmp_path):
+    words = " ".join(f"number {number} of many" for number in range(2000))
+    (tmp_path / "a.txt").write_text(words)
+    source = texts.open_source(str(tmp_path / "a.txt"), TextSettings(held_out_share=1e-9))
+    drawn = list(texts.sample([source], 9000))
+    assert 0.5 * 9000 < sum(map(len, drawn)) < 1.5 * 9000
+    assert all(part in words for part in drawn)
+    assert list(texts.sample([source], 1)) == [words[0]]
 
 
 @pytest.mark.golden

@@ -35,6 +35,7 @@ def stream(lengths, splits=None, sources=None):
         zeros if sources is None else np.array(sources),
         zeros if splits is None else np.array(splits),
         zeros,
+        (0,),
     )
 
 

@@ -127,6 +127,15 @@ def test_a_training_that_had_ended_early_is_not_trained_on(tmp_path):
     assert_same_weights(weights(again.model), weights(first.model), 0.0)
 
 
+@pytest.mark.parametrize("epochs", [0.5, 1.5])
+def test_a_training_that_had_ended_within_an_epoch_is_not_trained_on(tmp_path, epochs):
+    first = fitted(tmp_path, epochs=epochs, schedule="constant")
+    again = fitted(tmp_path, epochs=epochs, schedule="constant")
+    assert (again.steps, again.tokens, again.best) == (first.steps, first.tokens, first.best)
+    for name, part in weights(first.model).items():
+        assert torch.equal(weights(again.model)[name], part), name
+
+
 def test_a_run_folder_that_moved_still_finds_its_best_checkpoint(tmp_path):
     first = fitted(tmp_path / "a", epochs=6)
     (tmp_path / "a").rename(tmp_path / "b")

@@ -1,0 +1,153 @@
+"""Odd but possible texts, folders and settings of a pretraining."""
+
+import json
+
+import pytest
+from transformers import BertConfig, BertForMaskedLM, GPTNeoConfig, GPTNeoForCausalLM
+
+from longdoc.errors import RunError, SettingsError
+from longdoc.pretraining import learner, models, run
+from longdoc.pretraining.settings import PretrainingSettings, TextSettings
+from longdoc.settings import build
+from longdoc.tokens import tokenizers
+
+
+def texts(place, number=60, extra=""):
+    lines = [json.dumps({"text": f"the court heard case {n} {extra}"}) for n in range(number)]
+    place.write_text("\n".join(lines))
+    return str(place)
+
+
+def settings(source, name="mamba-mini", **changes):
+    values = {
+        "backbone": {"name": name, "pretrained": not name.endswith("mini")},
+        "texts": {"sources": [source], "held_out_share": 0.2, "vocabulary": 300},
+        "learning": {"step_tokens": 512, "points": 1, "precision": "float32"},
+    }
+    for key, value in changes.items():
+        values[key] = {**values[key], **value}
+    return build(PretrainingSettings, values)
+
+
+def neo(folder, positions=32):
+    tokenizer = tokenizers.train(["the court heard a case"], 300)
+    config = GPTNeoConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_layers=1, num_heads=2, window_size=8,
+        attention_types=[[["global"], 1]], max_position_embeddings=positions,
+    )  # fmt: skip
+    GPTNeoForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_texts_that_changed_are_not_gone_on_with_and_not_given_out(tmp_path, monkeypatch):
+    source = texts(tmp_path / "a.jsonl")
+    wanted = settings(source)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(learner, "learn", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run.execute(wanted, tmp_path / "out")
+    texts(tmp_path / "a.jsonl", 70)
+    with pytest.raises(RunError, match=r"\.out\.partial is of other texts: .*a\.jsonl changed"):
+        run.execute(wanted, tmp_path / "out")
+    texts(tmp_path / "a.jsonl")
+    made = run.execute(wanted, tmp_path / "out")
+    assert run.execute(wanted, tmp_path / "out") == made
+    texts(tmp_path / "a.jsonl", 70)
+    with pytest.raises(RunError, match=r"out is of other texts"):
+        run.execute(wanted, tmp_path / "out")
+    (tmp_path / "a.jsonl").unlink()
+    assert run.execute(wanted, tmp_path / "out") == made
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [(".", "--output must name a folder that is to be made"), ("mamba-mini", "of the catalogue")],
+)
+def test_names_under_which_nothing_would_be_found_are_refused(tmp_path, monkeypatch, output, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match=words):
+        run.execute(settings(texts(tmp_path / "a.jsonl")), output)
+
+
+def test_pieces_fit_the_positions_of_the_backbone(tmp_path):
+    source = texts(tmp_path / "a.jsonl", extra="and gave its reasons at length " * 20)
+    name = neo(tmp_path / "neo")
+    made = run.execute(settings(source, name), tmp_path / "out")
+    assert json.loads((made / "pretraining.json").read_text())["piece_tokens"] == 32
+    too_long = settings(source, name, learning={"piece_tokens": 64})
+    with pytest.raises(SettingsError, match=r"learning\.piece_tokens must be at most 32"):
+        run.execute(too_long, tmp_path / "other")
+
+
+def test_a_tokenizer_with_more_entries_than_the_folders_makes_a_larger_model(tmp_path):
+    larger = tokenizers.train([" ".join(f"word{n}" for n in range(5000))], 400)
+    larger.save_pretrained(tmp_path / "tokenizer")
+    wanted = settings(
+        texts(tmp_path / "a.jsonl"), neo(tmp_path / "neo"),
+        backbone={"pretrained": False}, texts={"tokenizer": str(tmp_path / "tokenizer")},
+    )  # fmt: skip
+    made = run.execute(wanted, tmp_path / "out")
+    assert json.loads((made / "config.json").read_text())["vocab_size"] == len(larger)
+
+
+def test_a_tokenizer_that_is_not_there_is_said(tmp_path):
+    wanted = settings(texts(tmp_path / "a.jsonl"), texts={"tokenizer": str(tmp_path / "no")})
+    with pytest.raises(SettingsError, match=r"texts\.tokenizer .* is no folder with a tokenizer"):
+        run.execute(wanted, tmp_path / "out")
+
+
+def test_test_documents_of_one_token_have_no_ngrams(tmp_path):
+    tokenizer = tokenizers.train(["the court heard a case"], 300)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, max_position_embeddings=64,
+    )  # fmt: skip
+    BertForMaskedLM(config).save_pretrained(tmp_path / "bert")
+    tokenizer.save_pretrained(tmp_path / "bert")
+    rows = [{"text": f"the court heard case {n}", "split": "train"} for n in range(20)]
+    rows.append({"text": "a", "split": "test"})
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    made = run.execute(settings(str(tmp_path / "a.jsonl"), str(tmp_path / "bert")), tmp_path / "o")
+    (found,) = json.loads((made / "pretraining.json").read_text())["measured"].values()
+    assert found["unigram"] is None
+    assert " - | - |" in (made / "README.md").read_text()
+
+
+@pytest.mark.parametrize("rate", [1e3, 1e30])
+def test_learning_that_diverges_ends_in_a_sentence(tmp_path, rate):
+    wanted = settings(
+        texts(tmp_path / "a.jsonl", 200), neo(tmp_path / "neo"),
+        learning={"learning_rate": rate, "step_tokens": 64, "max_grad_norm": 1e9},
+    )  # fmt: skip
+    with pytest.raises(RunError, match="try a lower"):
+        run.execute(wanted, tmp_path / "out")
+
+
+def test_a_source_is_named_once():
+    with pytest.raises(SettingsError, match=r"texts\.also_measure must be each name once in both"):
+        TextSettings(sources=("a",), also_measure=("a",))
+
+
+def test_no_norm_of_any_family_decays(tmp_path):
+    from transformers import TrainingArguments
+
+    from longdoc.training.whole import WholeCheckpointTrainer
+
+    arguments = TrainingArguments(output_dir=str(tmp_path), report_to="none", use_cpu=True)
+    for family, model in models.PLAIN.items():
+        config = model.config_class(
+            vocab_size=50, hidden_size=8, num_hidden_layers=2, num_layers=2, intermediate_size=16,
+            **({"attention_types": [[["global"], 2]]} if family == "gpt_neo" else {}),
+            **({} if family == "mamba" else {"num_attention_heads": 2, "num_heads": 2}),
+        )  # fmt: skip
+        made = model(config)
+        trainer = WholeCheckpointTrainer(model=made, args=arguments)
+        decayed = set(trainer.get_decay_parameter_names(made))
+        parts = dict(made.named_parameters())
+        assert all(name == "lm_head.weight" or parts[name].ndim > 1 for name in decayed), family
+        assert {n for n, p in parts.items() if p.ndim > 1 and "A_log" not in n} <= decayed, family
