@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import inspect
 import math
+import os
 import reprlib
 import sys
 import types
@@ -139,8 +140,7 @@ def convert(value: Any, kind: Any, name: str) -> Any:
     Raises:
         SettingsError: The value does not fit; the message names the setting and what is allowed.
     """
-    if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):
-        value = value.item()  # a number of NumPy's or torch's
+    value = _plain(value)
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
         return _convert_union(value, get_args(kind), name)
@@ -169,6 +169,13 @@ def convert(value: Any, kind: Any, name: str) -> Any:
         return value
     message = f"{name} must be {spell(kind)}; got {short(value)}"
     raise SettingsError(message)
+
+
+def _plain(value: Any) -> Any:
+    """Give a number of NumPy's or torch's as Python's, and a path as text."""
+    if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):
+        return value.item()
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _number(text: str) -> float | str:

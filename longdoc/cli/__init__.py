@@ -1,5 +1,7 @@
 """The command line: one file a verb. Verbs are loaded only when they are called."""
 
+import errno
+import io
 import os
 import signal
 import sys
@@ -43,6 +45,7 @@ for verb, (place, text) in VERBS.items():
     app.command(f"longdoc.cli.{place}", name=verb, help=text)
 
 INTERRUPTED = 130
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 AGAIN = "the same command goes on where it was"
 
 
@@ -58,14 +61,23 @@ def _leave_when_terminated() -> None:
     signal.signal(signal.SIGTERM, leave)
 
 
+def _no_more_output() -> None:
+    """Let nothing that is still to be written fail again while Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> None:
     """Run the command line; what a user can mend ends in one sentence, not in a traceback."""
     if threading.current_thread() is threading.main_thread():
         _leave_when_terminated()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may not know every letter
     try:
         app()
+        sys.stdout.flush()
     except LongdocError as error:
         sys.stderr.write(f"longdoc: {error}\n")
         sys.exit(1)
@@ -73,10 +85,12 @@ def main() -> None:
         sys.stderr.write(f"\nlongdoc: interrupted; {AGAIN}\n")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _no_more_output()
         sys.exit(1)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in FULL:
             raise
-        sys.stderr.write(f"longdoc: {error.filename}: {error.strerror}\n")
+        where = "what is to be written" if error.filename is None else error.filename
+        sys.stderr.write(f"longdoc: {where}: {error.strerror}\n")
+        _no_more_output()
         sys.exit(1)

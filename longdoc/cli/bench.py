@@ -6,6 +6,8 @@ from pathlib import Path
 
 from longdoc import environment
 from longdoc.benchmark import page, roofline, suite
+from longdoc.errors import RunError
+from longdoc.settings import require
 
 
 def bench(
@@ -40,6 +42,11 @@ def bench(
     markdown
         Print Markdown instead of columns.
     """
+    require(rounds >= 1, "--rounds", "1 or more", rounds)
+    for file in (json_file, roofline_file):
+        if file is not None and (file.is_dir() or not file.parent.is_dir()):
+            message = f"cannot write to {str(file)!r}; name a file in a folder that is there"
+            raise RunError(message)
     missing = suite.left_out(part)
     if missing:
         print(missing, file=sys.stderr)

@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 from cyclopts import Parameter
 from rich.table import Table
 
-from longdoc.cli.console import console
+from longdoc.cli.console import console, printable
 from longdoc.experiments import evaluate as evaluation
 from longdoc.experiments import store
 from longdoc.experiments.store import Run
@@ -27,14 +28,17 @@ def evaluate(
     """
     opened = store.load(run)
     counts, documents = opened.data["training_counts"], opened.data["documents"]["train"]
-    found = evaluation.evaluate(opened.predictions(), counts, documents, opened.settings.thresholds)
+    parts = opened.predictions()
+    found = evaluation.evaluate(parts, counts, documents, opened.settings.thresholds)
+    cuts = {mode: np.array(cut) for mode, cut in found["thresholds"].items()}
+    rows = evaluation.label_rows(parts[split], counts, cuts) if labels else []
     if format == "json":
         shown = {"run": opened.name, "split": split, "metrics": found["splits"][split]}
-        print(json.dumps({**shown, **({"labels": found["labels"]} if labels else {})}, indent=1))
+        print(json.dumps({**shown, **({"labels": rows} if labels else {})}, indent=1))
         return
     print_run(replace(opened, metrics={**opened.metrics, **found}), split)
     if labels:
-        _print_labels(found["labels"], opened.settings.thresholds.mode)
+        _print_labels(rows, split, opened.settings.thresholds.mode)
 
 
 def print_run(run: Run, split: str) -> None:
@@ -58,12 +62,11 @@ def print_run(run: Run, split: str) -> None:
         print(f"{name.replace('_', ' ')}: {value}")
 
 
-def _print_labels(rows: list[dict[str, object]], mode: str) -> None:
-    table = Table(title=f"labels on the test split, {mode} thresholds")
-    for name in ("label", "train", "test", "precision", "recall", "f1"):
+def _print_labels(rows: list[dict[str, Any]], split: str, mode: str) -> None:
+    table = Table(title=f"labels on the {split} split, {mode} thresholds")
+    for name in ("label", "train", split, "precision", "recall", "f1"):
         table.add_column(name, justify="left" if name == "label" else "right")
     for row in rows:
-        measures: dict[str, float] = row[mode]  # type: ignore[assignment]
-        shown = [f"{measures[name]:.3f}" for name in ("precision", "recall", "f1")]
-        table.add_row(str(row["label"]), str(row["train"]), str(row["test"]), *shown)
+        shown = [f"{row[mode][name]:.3f}" for name in ("precision", "recall", "f1")]
+        table.add_row(printable(row["label"]), str(row["train"]), str(row[split]), *shown)
     console().print(table)

@@ -1,5 +1,7 @@
 """``longdoc report``."""
 
+import shlex
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -8,6 +10,7 @@ from longdoc import api
 from longdoc.cli.compare import print_comparison
 from longdoc.errors import RunError
 from longdoc.experiments import compare, store
+from longdoc.report import page
 
 
 def report(
@@ -21,8 +24,9 @@ def report(
     if not runs:
         message = "no run folder to report on; name one or more"
         raise RunError(message)
-    command = f"longdoc report {' '.join(runs)} --output {output}"
+    page.check_name(Path(output))
+    command = shlex.join(["longdoc", "report", *runs, "--output", output])
     comparison = compare.from_runs([store.load(run) for run in runs], command=command)
-    page = api.write_report(comparison, output)
+    written = api.write_report(comparison, output)
     print_comparison(comparison)
-    print(f"report: {page}")
+    print(f"report: {written}")

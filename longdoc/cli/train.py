@@ -29,6 +29,7 @@ def _train(
     Example: longdoc train --data.dataset my.jsonl --backbone.name mamba-mini
     """
     settings = choices.settings_from(config, options, Settings)
+    settings.check_used()
     choices.prepare()
     with shown() as progress:
         folder = run.execute(settings, output, name=name, progress=progress)

@@ -1,6 +1,7 @@
 """Runs side by side: means, spreads, intervals, and whether differences are more than luck."""
 
 import itertools
+import shlex
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -379,7 +380,8 @@ def execute(
         message = f"not one run succeeded: {next(iter(failures.values()), 'the plan is empty')}"
         raise RunError(message)
     progress(1.0, "comparing")
-    command = f"longdoc compare {plan.file}" if plan.file else ""
+    elsewhere = () if str(output) == "runs" else ("--output", str(output))
+    command = shlex.join(["longdoc", "compare", str(plan.file), *elsewhere]) if plan.file else ""
     comparison = from_runs(finished, plan.about, failures, command)
     store.write_json(root / "comparison.json", as_values(comparison))
     return comparison

@@ -53,23 +53,34 @@ def evaluate(
     return {
         "thresholds": {mode: cuts[mode].tolist() for mode in MODES},
         "splits": splits,
-        "labels": _label_rows(parts["test"], counts, cuts),
+        "labels": label_rows(parts["test"], counts, cuts),
     }
 
 
-def _label_rows(test: Predictions, training: Any, cuts: Any) -> list[dict[str, Any]]:
-    average = ranking.average_precisions(test.truth, test.scores)
+def label_rows(part: Predictions, training: Any, cuts: Mapping[Any, Any]) -> list[dict[str, Any]]:
+    """Measure every label on a split.
+
+    Args:
+        part: Predictions of the split.
+        training: Training documents a label, shape ``(c,)``.
+        cuts: Thresholds by mode, one a label.
+
+    Returns:
+        A row a label: documents it has in ``train`` and in the split, average precision, and
+        precision, recall and F1 by mode.
+    """
+    average = ranking.average_precisions(part.truth, part.scores)
     rows: list[dict[str, Any]] = []
-    for column, label in enumerate(test.labels):
+    for column, label in enumerate(part.labels):
         row: dict[str, Any] = {
             "label": label,
             "train": int(training[column]),
-            "test": int(test.truth[:, column].sum()),
+            part.split: int(part.truth[:, column].sum()),
             "average-precision": None if np.isnan(average[column]) else float(average[column]),
         }
         rows.append(row)
     for mode in MODES:
-        counts = classification.count(test.truth, decide(test.scores, test.kind, cuts[mode]))
+        counts = classification.count(part.truth, decide(part.scores, part.kind, cuts[mode]))
         measures = {
             "precision": classification.precision(counts),
             "recall": classification.recall(counts),

@@ -106,6 +106,34 @@ def save_model(
     model.save_pretrained(folder / "weights")
 
 
+def keep_checkpoint(folder: Path, settings: Settings, card: BackboneCard) -> None:
+    """Note which weights a training starts from, where they are a local folder's."""
+    if Path(card.checkpoint).is_dir() and not backbones.starts_at_random(card, settings.backbone):
+        store.write_json(folder / BASE, checkpoints.identity(card, settings.backbone))
+
+
+def check_checkpoint(folder: Path, settings: Settings) -> None:
+    """Refuse to go on with, or to give out, what was trained on other weights of the same name.
+
+    Args:
+        folder: A run's ``model``.
+        settings: The run's.
+
+    Raises:
+        RunError: The folder that ``backbone.name`` names has other weights now.
+    """
+    if not (folder / BASE).exists() or not Path(settings.backbone.name).is_dir():
+        return  # weights that are no longer there say nothing
+    kept = json.loads((folder / BASE).read_text(encoding="utf-8"))
+    now = checkpoints.identity(backbones.resolve(settings.backbone), settings.backbone)
+    if kept != now:
+        message = (
+            f"{folder.parent} was trained on other weights than {settings.backbone.name} has now; "
+            f"move it away"
+        )
+        raise RunError(message)
+
+
 def load_model(run: store.Run) -> tuple[Any, PreTrainedTokenizerBase, bool]:
     """Load a run's trained model, its tokenizer, and whether it is causal.
 

@@ -19,6 +19,7 @@ from longdoc.documents.document import Corpus
 from longdoc.errors import RunError
 from longdoc.experiments import cross_fitting, ensemble_run, evaluate, store
 from longdoc.experiments import job as jobs
+from longdoc.experiments import model as models
 from longdoc.experiments.job import Job
 from longdoc.experiments.settings import Settings
 from longdoc.experiments.store import HELD_OUT, Outcome
@@ -29,6 +30,7 @@ from longdoc.predictions import Predictions
 from longdoc.progress import Progress, silent
 from longdoc.tokens import tokenizers
 from longdoc.tokens.corpus import encode_corpus
+from longdoc.tokens.encoding import add_special_tokens
 from longdoc.training import settings as training
 from longdoc.training import workplace
 
@@ -78,6 +80,7 @@ def execute(
     final, partial = Path(root) / label, store.partial_folder(Path(root), label)
     if store.is_complete(final):
         store.check_settings(final, settings)
+        models.check_checkpoint(final / "model", settings)
         return final
     imbalance.check(settings.imbalance)
     if final.exists():
@@ -210,6 +213,7 @@ def _tokenizer(
         return tokenizers.train_cached(texts, settings.tokens.vocabulary, corpus.digest(), known)
 
     tokenizer = backbones.load_tokenizer(card, settings.backbone, train)
+    add_special_tokens(tokenizer, settings.tokens, causal=card.causal)
     if workplace.is_main_process():
         unfinished = place.with_name("tokenizer.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -221,6 +225,9 @@ def _tokenizer(
 def _backbone(settings: Settings, corpus: Corpus, folder: Path, progress: Progress) -> Outcome:
     card = backbones.resolve(settings.backbone)
     progress(0.0, "tokenizing")
+    models.check_checkpoint(folder / "model", settings)
+    if workplace.is_main_process():
+        models.keep_checkpoint(folder / "model", settings, card)
     tokenizer = _tokenizer(settings, card, corpus, folder)
     encoded = encode_corpus(corpus, tokenizer, settings.tokens, causal=card.causal)
     job = Job(settings, corpus, folder, tokenizer, encoded, progress)

@@ -11,7 +11,7 @@ from longdoc.documents.catalog import DataSettings
 from longdoc.experiments.ensemble import EnsembleSettings
 from longdoc.imbalance.settings import ImbalanceSettings
 from longdoc.metrics.thresholds import ThresholdSettings
-from longdoc.settings import changes
+from longdoc.settings import changes, require
 from longdoc.tokens.encoding import TokenSettings
 from longdoc.training.settings import TrainingSettings
 
@@ -52,6 +52,20 @@ class Settings:
     def has_no_backbone(self) -> bool:
         """Say whether nothing is trained that has a backbone."""
         return self.baseline.name != "none" or bool(self.ensemble.members)
+
+    def check_used(self) -> None:
+        """Refuse an answer to imbalance, or an adapter, that a baseline would not look at.
+
+        Raises:
+            SettingsError: There is one.
+        """
+        if not self.has_no_backbone():
+            return
+        what = "an ensemble" if self.ensemble.members else f"baseline.name {self.baseline.name}"
+        for group in ("imbalance", "adapter"):
+            for name, value in changes(self).get(group, {}).items():
+                allowed = f"left out: {what} does not look at it"
+                require(False, f"{group}.{name}", allowed, value)
 
     def system(self) -> str:
         """Name what is trained, for people: the backbone and its length, or the baseline."""

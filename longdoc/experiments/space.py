@@ -121,10 +121,16 @@ class SweepPlan:
 
     def trials(self) -> int:
         """Count the trials of the whole sweep."""
+        return self._several() if self.makes_all() else self.about.trials
+
+    def makes_all(self) -> bool:
+        """Say whether every combination is tried: by a grid, or for there are no more to draw."""
         if any(isinstance(axis, Range) for axis in self.axes):
-            return self.about.trials
-        several = math.prod(len(axis.options) for axis in self.axes if isinstance(axis, Choices))
-        return several if self.about.method == "grid" else min(self.about.trials, several)
+            return False
+        return self.about.method == "grid" or self.about.trials >= self._several()
+
+    def _several(self) -> int:
+        return math.prod(len(axis.options) for axis in self.axes if isinstance(axis, Choices))
 
     def digest(self) -> str:
         """Give eight hexadecimal digits that differ when another answer may come out."""
@@ -331,7 +337,9 @@ def _label(value: Any) -> str:
         return "+".join(map(str, value)) or "nothing"
     if value is None or isinstance(value, bool):
         return "not set" if value is None else str(value).lower()
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float) and float(f"{value:.6g}") == value:
+        return f"{value:.6g}"
+    return str(value)
 
 
 def _check_choices(plan: SweepPlan) -> None:

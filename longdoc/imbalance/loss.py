@@ -44,8 +44,23 @@ class LabelLoss(nn.Module, ABC):
         if self.width not in (None, logits.shape[1]):
             message = f"this loss is for {self.width} logits a document; got {logits.shape[1]}"
             raise ValueError(message)
+        _check_targets(targets)
         losses = self.documents(logits, targets)
         return losses.sum() if self.reduction == "sum" else losses.mean()
+
+
+def _check_targets(targets: Tensor) -> None:
+    """Refuse targets between zero and one, which would be rounded, and missing ones."""
+    if not targets.is_floating_point() or torch.compiler.is_compiling():
+        return
+    try:
+        plain = bool(((targets == 0) | (targets == 1)).all())
+    except RuntimeError:  # under vmap no value can be looked at
+        return
+    if not plain:
+        wrong = targets[(targets != 0) & (targets != 1)].flatten()[0].item()
+        message = f"targets must be zeros and ones; got {wrong:g}"
+        raise ValueError(message)
 
 
 class EntryLoss(LabelLoss):

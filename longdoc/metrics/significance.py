@@ -53,7 +53,8 @@ def resampled_f1(
     F1 does not average over documents, so hits and misses are added up anew for each resample. A
     label with one document is missing from every third resample. Where one has lost all of its
     documents it is left out of that resample's macro F1: counted as zero it would pull nearly all
-    resamples below what was observed (benchmarks/interval_coverage.py). That is our choice.
+    resamples below what was observed (benchmarks/interval_coverage.py). That is our choice. A label
+    that no document of the test bears is zero in each, so that its share of the mean stays.
 
     Args:
         truth: Shape ``(n, c)``.
@@ -66,13 +67,14 @@ def resampled_f1(
     hits = (truth & decided).astype(np.float32)
     either = (truth.astype(np.float32) + decided).astype(np.float32)
     borne = truth.astype(np.float32)
-    never = ~truth.any(axis=0)
+    scored = truth.any(axis=0).mean() if truth.shape[1] else 0.0
     micro, macro = [], []
     for start in range(0, len(weights), BATCH):
         part = weights[start : start + BATCH]
         tp, both = (part @ hits).astype(float), (part @ either).astype(float)
-        counted = (part @ borne > 0) | never
-        macro.append(ratio((ratio(2 * tp, both) * counted).sum(axis=1), counted.sum(axis=1)))
+        counted = part @ borne > 0
+        sums = (ratio(2 * tp, both) * counted).sum(axis=1)
+        macro.append(scored * ratio(sums, counted.sum(axis=1)))
         micro.append(ratio(2 * tp.sum(axis=1), both.sum(axis=1)))
     return np.concatenate(micro), np.concatenate(macro)
 

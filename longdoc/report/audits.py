@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from longdoc.documents.audit import EXAMPLES, NEAR, Audit, Copies, Finding
 from longdoc.documents.document import SPLITS
-from longdoc.report import html, page
+from longdoc.report import html, page, tables
 
 Cell = str | int | float | None
 
@@ -142,14 +142,14 @@ def markdown(audit: Audit, command: str, commit: str | None) -> str:
         lines += [f"### {part.title}: {part.question}", ""]
         lines.append("| " + " | ".join(part.headers) + " |")
         lines.append("|" + "---|" * len(part.headers))
-        lines += ["| " + " | ".join(_plain(cell) for cell in row) + " |" for row in part.rows]
+        lines += [tables.row([_plain(cell) for cell in row]) for row in part.rows]
         lines.append("")
     at = f" at commit `{commit}`" if commit else ""
     return "\n".join([*lines, f"Made by `{command}`{at}.", ""])
 
 
 def _plain(cell: Cell) -> str:
-    return "–" if cell is None else str(cell).replace("|", "\\|").replace("\n", " ")
+    return "–" if cell is None else str(cell)
 
 
 def write(audit: Audit, file: Path, command: str) -> Path:

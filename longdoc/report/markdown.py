@@ -4,6 +4,7 @@ import numpy as np
 
 from longdoc.experiments.compare import Comparison
 from longdoc.metrics.classification import group_rows
+from longdoc.report import tables
 from longdoc.report.sections import frequency
 from longdoc.report.sections.answer import answer, learnt_from
 from longdoc.report.sections.scores import spread
@@ -41,9 +42,10 @@ def render(comparison: Comparison) -> str:
     about = first.environment
     lines += [
         "",
-        f"Made by `{comparison.command}` at commit `{about['commit']}` on {about['processor']}, "
-        f"{about['threads']} threads, {about['precision']}; {about['selective_scan']}; "
-        f"torch {about['packages']['torch']}, transformers {about['packages']['transformers']}.",
+        f"Made by {tables.made_by(comparison.command)} at commit `{about['commit']}` on "
+        f"{about['processor']}, {about['threads']} threads, {about['precision']}; "
+        f"{about['selective_scan']}; torch {about['packages']['torch']}, "
+        f"transformers {about['packages']['transformers']}.",
         "",
     ]
     return "\n".join(lines)
@@ -67,7 +69,7 @@ def _table(comparison: Comparison) -> list[str]:
         for name, _, scale, digits in COSTS:
             value = system.cost(name)
             cells.append("" if value is None else f"{value / scale:.{digits}f}")
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines.append(tables.row(cells))
     return lines
 
 
@@ -100,11 +102,11 @@ def _groups(comparison: Comparison) -> list[str]:
         lines += ["", f"**{words}**", "", "| system | all | " + " | ".join(groups) + " |"]
         lines.append("|---" * (2 + len(groups)) + "|")
         for system in comparison.systems:
-            cells = [system.name.replace("|", "\\|")]
+            cells = [system.name]
             for prefix in ("", *(f"{group}-" for group in groups)):
                 both = (system.mean(f"{prefix}{m}", mode) for m in ("micro-f1", "macro-f1"))
                 cells.append(" / ".join(frequency.figure(value) for value in both))
-            lines.append("| " + " | ".join(cells) + " |")
+            lines.append(tables.row(cells))
     return lines
 
 

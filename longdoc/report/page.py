@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jinja2
 
+from longdoc.errors import RunError
 from longdoc.experiments.compare import Comparison
 from longdoc.report.sections import SECTIONS
 
@@ -46,9 +47,28 @@ def write(comparison: Comparison, file: Path) -> Path:
 
 
 def write_whole(text: str, file: Path) -> Path:
-    """Write a text file under a temporary name first, with its folder."""
+    """Write a text file under a temporary name first, with its folder.
+
+    Raises:
+        RunError: The name is that of a folder, or none.
+    """
+    check_name(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(file)
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return file
+
+
+def check_name(file: Path) -> None:
+    """Refuse a name under which no file can be written, before anything is worked out.
+
+    Raises:
+        RunError: So it is.
+    """
+    if not file.name or file.is_dir():
+        message = f"cannot write to {str(file)!r}, which is a folder; name a file"
+        raise RunError(message)

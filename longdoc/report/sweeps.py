@@ -1,9 +1,8 @@
 """A sweep as Markdown: one row a trial, the best on validation first."""
 
-from collections.abc import Sequence
-
 from longdoc.experiments.space import axis_name, shown
 from longdoc.experiments.sweep import Sweep, Tried
+from longdoc.report import tables
 from longdoc.report.sections.scores import spread
 
 
@@ -28,7 +27,7 @@ def answer(sweep: Sweep) -> str:
 def state(sweep: Sweep) -> str:
     """Say how much of a sweep is done."""
     rest = "" if sweep.complete else "; the rest is at work in other processes"
-    return f"{sweep.made} of {sweep.planned} trials ({sweep.about.method}){rest}"
+    return f"{sweep.made} of {max(sweep.made, sweep.planned)} trials ({sweep.about.method}){rest}"
 
 
 def headers(sweep: Sweep) -> list[str]:
@@ -68,14 +67,14 @@ def render(sweep: Sweep) -> str:
         f"`{first.data['digest'][:16]}`. Seeds: {', '.join(map(str, sweep.about.seeds))}. "
         f"{state(sweep)}.",
         "",
-        _line(headers(sweep)),
+        tables.row(headers(sweep)),
         "|" + "---|" * len(headers(sweep)),
-        *(_line(row(sweep, entry)) for entry in sweep.tried),
+        *(tables.row(row(sweep, entry)) for entry in sweep.tried),
         "",
         *(f"- failed: {name}: {reason}" for name, reason in sweep.failures.items()),
-        f"Made by `{sweep.command}` at commit `{about['commit']}` on {about['processor']}, "
-        f"{about['threads']} threads, {about['precision']}; torch {about['packages']['torch']}, "
-        f"transformers {about['packages']['transformers']}.",
+        f"Made by {tables.made_by(sweep.command)} at commit `{about['commit']}` on "
+        f"{about['processor']}, {about['threads']} threads, {about['precision']}; "
+        f"torch {about['packages']['torch']}, transformers {about['packages']['transformers']}.",
         "",
     ]
     return "\n".join(lines)
@@ -85,7 +84,3 @@ def _shared(sweep: Sweep) -> str:
     """Name the backbone, where all trials have the same."""
     names = {entry.system.runs[0].settings.system() for entry in sweep.tried}
     return f"Backbone and tokens: {names.pop()}. " if len(names) == 1 else ""
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

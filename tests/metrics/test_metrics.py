@@ -251,7 +251,17 @@ def test_a_label_that_a_resample_lost_says_nothing_in_it():
     # The third label has no test document at all, and stays the zero that averages() counts.
     assert macro[0] == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
     assert macro[0] == pytest.approx(classification.averages(truth, decided)["macro-f1"])
-    assert macro[1] == pytest.approx((4 / 5 + 0) / 2)
+    # So large a share of the mean is the third label's in every resample.
+    assert macro[1] == pytest.approx(4 / 5 * 2 / 3)
+
+
+def test_labels_without_a_test_document_do_not_pull_resamples_down():
+    truth = np.zeros((10, 20), dtype=bool)
+    truth[np.arange(10), np.arange(10)] = True
+    weights = significance.document_weights(10, 2000, seed=0)
+    _, macro = significance.resampled_f1(truth, truth, weights)
+    assert classification.averages(truth, truth)["macro-f1"] == 0.5
+    assert significance.interval(macro) == pytest.approx((0.5, 0.5))
 
 
 def test_intervals_of_macro_f1_lie_around_it_where_labels_are_rare():
