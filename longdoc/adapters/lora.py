@@ -18,9 +18,10 @@ from longdoc.adapters import placement
 from longdoc.adapters.fused import use_fused_lora
 from longdoc.adapters.placement import Preset
 from longdoc.backbones.build import Start
+from longdoc.backbones.catalog import FAMILIES
 from longdoc.backbones.linear import use_fast_linears
 from longdoc.backbones.mamba import ModularMambaMixer, use_modular_mixers
-from longdoc.errors import RunError
+from longdoc.errors import RunError, SettingsError
 from longdoc.settings import chosen, cited, require
 
 
@@ -129,6 +130,12 @@ def add_lora(
     check_numbers(rank, alpha, dropout)
     use_fast_linears(use_modular_mixers(model))
     family = model.config.model_type
+    if family not in FAMILIES:
+        message = f"no LoRA for models of the family {family!r}; allowed: {', '.join(FAMILIES)}"
+        raise SettingsError(message)
+    if isinstance(target_modules, str) or isinstance(exclude_modules, str):
+        message = "target_modules and exclude_modules must be lists of ends of names; got one text"
+        raise SettingsError(message)
     names = list(target_modules or placement.targets("e5-mistral", family))
     left_out = list(exclude_modules or ())
     placement.check_targets(model, names, left_out)

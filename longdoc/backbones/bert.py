@@ -32,7 +32,6 @@ class BertForSequenceClassification(FirstTokenClassification):
         self.takes_mean = getattr(config, "pooling", "first") == "mean"
         if self.takes_mean:
             self.bert.pooler = None
-        self.by_length = self.config._attn_implementation == "sdpa"
         use_fast_layers(use_fast_dropouts(use_fast_linears(self)))
 
     def forward(
@@ -67,14 +66,14 @@ class BertForSequenceClassification(FirstTokenClassification):
 
     def _choose_attention(self, input_ids: Tensor | None) -> None:
         """Take the attention that is fastest for these documents, unless told otherwise."""
-        if self.by_length and input_ids is not None:
-            bert_attention.choose(self.config, input_ids, self.dtype, training=self.training)
+        if input_ids is not None:
+            bert_attention.choose(self, input_ids)
 
     def vectors(
         self, input_ids: Tensor | None, attention_mask: Tensor | None, **kwargs: Any
     ) -> Tensor:
         """Give what the head stands on: a vector a document, shape ``(b, d)``."""
-        kwargs.pop("return_dict", None)
+        kwargs["return_dict"] = True
         self._choose_attention(input_ids)
         hidden = self.bert(input_ids, attention_mask=attention_mask, **kwargs).last_hidden_state
         return mean(hidden, attention_mask) if self.takes_mean else hidden[:, 0]

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedConfig
+from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import (
     AttentionMaskInterface,
     bidirectional_mask_function,
@@ -25,17 +25,25 @@ attention is as fast. In tiles (AMX) ours is, whatever the length, and so it is 
 way back where torch is slow with it (docs/experiment-log.md)."""
 
 
-def choose(
-    config: PreTrainedConfig, input_ids: Tensor, weights: torch.dtype, *, training: bool
-) -> None:
-    """Let a model of transformers attend in the way that is fastest for what comes next.
+def choose(model: PreTrainedModel, input_ids: Tensor) -> None:
+    """Let a BERT of transformers attend in the way that is fastest for what comes next.
+
+    One that was told to attend in another way (``eager``) is left alone.
 
     Args:
-        config: The backbone's.
+        model: With a backbone and a head.
         input_ids: Token numbers, shape ``(b, l)``.
-        weights: Type of the backbone's weights; under autocast products are of its type.
-        training: Whether there will be a gradient.
     """
+    config, training = model.config, model.training
+    if config._attn_implementation not in ("sdpa", NAME):
+        return
+    on_cpu = input_ids.device.type == "cpu"
+    # Any layer tells: what has been enabled holds for all.
+    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+        # What is computed again must attend as before, whatever the model read in between.
+        config._attn_implementation = NAME if on_cpu else "sdpa"
+        return
+    weights = model.dtype
     kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weights
     tiled = native_library.multiplies_in_tiles()
     slow = training and bfloat16.slow() and native_library.available()
@@ -43,7 +51,7 @@ def choose(
     # A compiled graph would have the matrix instead.
     compiled = kind == torch.bfloat16 and not torch.compiler.is_compiling()
     fastest = fastest or (compiled and (tiled or slow))
-    config._attn_implementation = NAME if fastest and input_ids.device.type == "cpu" else "sdpa"
+    config._attn_implementation = NAME if fastest and on_cpu else "sdpa"
 
 
 def attend(
@@ -63,7 +71,8 @@ def attend(
         query: Shape ``(b, h, l, d)``, like ``key`` and ``value``.
         key: What is looked for.
         value: What is taken.
-        attention_mask: Added to the scores, shape ``(b, 1, 1 or l, l)``; None for nothing.
+        attention_mask: Added to the scores, or true where they count, shape
+            ``(b, 1, 1 or l, l)``; None for nothing.
         scaling: What scores are multiplied by; ``d ** -0.5`` without.
         dropout: How often a weight is set to zero while the layer trains.
 
@@ -72,6 +81,10 @@ def attend(
     """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     rate = dropout if module.training else 0.0
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        lowest = torch.finfo(query.dtype).min
+        seen = attention_mask
+        attention_mask = torch.zeros_like(seen, dtype=query.dtype).masked_fill(~seen, lowest)
     found = attention(query, key, value, scaling, attention_mask, rate)
     return found.transpose(1, 2).contiguous(), None
 

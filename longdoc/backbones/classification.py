@@ -62,7 +62,10 @@ class LastTokenClassification:
                 config=self.config,  # type: ignore[attr-defined]
             )
         result = SequenceClassifierOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states
+            loss=loss,
+            logits=logits,
+            hidden_states=outputs.hidden_states,
+            attentions=getattr(outputs, "attentions", None),
         )
         return result if return_dict is not False else result.to_tuple()
 
@@ -91,8 +94,12 @@ class LastTokenClassification:
         Padded documents are laid one after the other where the backbone can read them so.
         """
         backbone = getattr(self, self.base_model_prefix)  # type: ignore[attr-defined]
+        if (input_ids is None) == (embeds is None):
+            message = "give either input_ids or inputs_embeds"
+            raise ValueError(message)
         given = embeds if embeds is not None else input_ids
         assert given is not None
+        kwargs = {name: value for name, value in kwargs.items() if name != "use_cache"}
         if mask is None:
             lengths = torch.full(given.shape[:1], given.shape[1], device=given.device)
         else:

@@ -16,6 +16,6 @@ class FastDropout(nn.Dropout):
 def use_fast_dropouts(model: nn.Module) -> nn.Module:
     """Let every plain dropout run on longdoc's kernel."""
     for module in model.modules():
-        if type(module) is nn.Dropout:
+        if type(module) is nn.Dropout and not module.inplace:
             module.__class__ = FastDropout
     return model

@@ -84,16 +84,16 @@ class BlockSelfAttention(GPTNeoSelfAttention):
     def _eager(self, hidden_states: Tensor, *arguments: Any, **kwargs: Any) -> Any:
         """Run transformers' path with the mask of positions it expects, made for this call."""
         cache = arguments[1]
-        before = 0 if cache is None else cache.get_seq_length(self.layer_id)
-        length = hidden_states.shape[1] + before
+        tokens = hidden_states.shape[1]
+        # A static cache gives all its places, also those that nothing stands in yet.
+        length = tokens if cache is None else cache.get_mask_sizes(tokens, self.layer_id)[0]
         seen = torch.ones(length, length, dtype=torch.bool, device=hidden_states.device).tril()
         if self.attention_type == "local":
             seen = seen ^ seen.tril(-self.config.window_size)
-        self.bias = nn.Buffer(seen[None, None], persistent=False)
-        try:
-            return super().forward(hidden_states, *arguments, **kwargs)  # type: ignore[no-untyped-call]
-        finally:
-            self.bias = None  # type: ignore[assignment]
+        # Another thread may be in this module: the mask of this call is put on a copy.
+        mine = copy.copy(self)
+        mine._buffers = {**self._buffers, "bias": seen[None, None]}
+        return GPTNeoSelfAttention.forward(mine, hidden_states, *arguments, **kwargs)
 
 
 class WithoutMasks(GPTNeoPreTrainedModel):
@@ -132,6 +132,9 @@ class BlockGPTNeoModel(WithoutMasks, GPTNeoModel):
             output_hidden_states: Whether every layer's states are given.
             **kwargs: What transformers' own forward takes; most of it makes that run.
         """
+        if input_ids is not None and inputs_embeds is not None:
+            message = "give either input_ids or inputs_embeds"
+            raise ValueError(message)
         starts = None
         if attention_mask is not None and attention_mask.dim() == 1:
             starts = attention_mask

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import LlamaModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.llama.modeling_llama import LlamaAttention, apply_rotary_pos_emb
+from transformers.utils import output_capturing
 
 from longdoc.kernels import causal_attention
 from longdoc.kernels.documents import check_starts, places_of
@@ -105,11 +106,22 @@ class PackedLlamaModel(LlamaModel):
         return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden))
 
 
+def _let_states_be_recorded(model: LlamaModel) -> None:
+    """Tell transformers what it can record of a model whose class it did not see being made.
+
+    It keeps that by the name of the class; without it hidden states would be None.
+    """
+    registry = getattr(output_capturing, "_CAN_RECORD_REGISTRY", None)  # private to transformers
+    if registry is not None:
+        registry[model] = model._can_record_outputs
+
+
 def use_packed_attention(model: nn.Module) -> nn.Module:
     """Let Llama models inside ``model`` read documents one after the other; weights stay."""
     for module in model.modules():
         if type(module) is LlamaModel:
             module.__class__ = PackedLlamaModel
+            _let_states_be_recorded(module)
         elif type(module) is LlamaAttention:
             module.__class__ = PackedLlamaAttention
     return model

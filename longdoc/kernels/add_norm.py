@@ -37,7 +37,7 @@ def add_norm(
     if not _serves(x, residual, weight, bias) or rate == 1.0:
         dropped = drop(x, rate) if rate else x
         return F.layer_norm(dropped + residual, weight.shape, weight, bias, eps)
-    seed = int(torch.randint(2**62, ())) if rate else 0
+    seed = int(torch.randint(2**62, (), device="cpu")) if rate else 0
     found: Tensor = _AddNorm.apply(x, residual, weight, bias, (eps, rate, seed))  # type: ignore[no-untyped-call]
     return found
 

@@ -51,7 +51,9 @@ class _Dropout(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return dropout(gradients[0], ctx.rate, ctx.seed), None, None
+        # By itself again: it is linear, so that a gradient of the gradient is the same once more.
+        found: Tensor = _Dropout.apply(gradients[0], ctx.rate, ctx.seed)  # type: ignore[no-untyped-call]
+        return found, None, None
 
 
 def drop(x: Tensor, rate: float) -> Tensor:
@@ -64,5 +66,6 @@ def drop(x: Tensor, rate: float) -> Tensor:
     known = x.dtype in (torch.float32, torch.bfloat16) and x.device.type == "cpu"
     if rate in (0.0, 1.0) or not known or torch.compiler.is_compiling():
         return nn.functional.dropout(x, rate)
-    result: Tensor = _Dropout.apply(x, rate, int(torch.randint(2**62, ())))  # type: ignore[no-untyped-call]
+    seed = int(torch.randint(2**62, (), device="cpu"))
+    result: Tensor = _Dropout.apply(x, rate, seed)  # type: ignore[no-untyped-call]
     return result

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -64,11 +65,19 @@ def _convolution_instead(theirs: Function) -> Function:
 REPLACEMENTS = {"mamba_selective_scan": _scan_instead, "causal_conv1d_fn": _convolution_instead}
 
 
+_replaced: dict[tuple[str, str], tuple[Function, Function, int]] = {}
+"""By module and name: transformers' own function, ours, and how many have asked for it."""
+_replacing = threading.Lock()
+
+
 class InTransformers:
-    """What was replaced, so that it can be put back; also a context manager."""
+    """What was asked to be replaced, so that it can be put back; also a context manager.
+
+    It stays replaced until all who asked for it have put it back.
+    """
 
     def __init__(self) -> None:
-        self._theirs: list[tuple[Any, str, Function]] = []
+        self._asked: list[tuple[Any, str]] = []
         for family in FAMILIES:
             name = f"transformers.models.{family}.modeling_{family}"
             try:
@@ -76,18 +85,31 @@ class InTransformers:
             except ImportError:
                 continue
             for function, make in REPLACEMENTS.items():
-                theirs = getattr(module, function, None)
-                if theirs is not None and not hasattr(theirs, "_longdoc"):
-                    ours: Any = make(theirs)
-                    ours._longdoc = True
-                    self._theirs.append((module, function, theirs))
-                    setattr(module, function, ours)
+                if getattr(module, function, None) is not None:
+                    self._ask(module, function, make)
+
+    def _ask(self, module: Any, function: str, make: Callable[[Function], Function]) -> None:
+        key = (module.__name__, function)
+        with _replacing:
+            theirs, ours, asked = _replaced.get(key, (getattr(module, function), None, 0))
+            ours = ours or make(theirs)
+            setattr(module, function, ours)
+            _replaced[key] = (theirs, ours, asked + 1)
+        self._asked.append((module, function))
 
     def undo(self) -> None:
-        """Put transformers' own functions back; a second time does nothing."""
-        while self._theirs:
-            module, function, theirs = self._theirs.pop()
-            setattr(module, function, theirs)
+        """Put transformers' own functions back, if nobody else wants ours; once is enough."""
+        while self._asked:
+            module, function = self._asked.pop()
+            key = (module.__name__, function)
+            with _replacing:
+                theirs, ours, asked = _replaced[key]
+                if asked > 1:
+                    _replaced[key] = (theirs, ours, asked - 1)
+                    continue
+                del _replaced[key]
+                if getattr(module, function) is ours:  # not what somebody else put over it
+                    setattr(module, function, theirs)
 
     def __enter__(self) -> "InTransformers":
         return self

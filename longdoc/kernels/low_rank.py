@@ -238,7 +238,7 @@ def merged(
     weight, a, b = (part.contiguous() for part in parts)
     by_columns = by_columns and kind == torch.float32
     shape = weight.shape[::-1] if by_columns else weight.shape
-    out = torch.empty(shape, dtype=kind)
+    out = torch.empty(shape, dtype=kind, device=weight.device)
     arguments = MergeArguments(
         rows=weight.shape[0], columns=weight.shape[1], rank=a.shape[0],
         half=kind == torch.bfloat16, transposed=by_columns, scaling=scaling,

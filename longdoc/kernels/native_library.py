@@ -16,6 +16,7 @@ LEVELS = ("baseline", "AVX2", "AVX-512", "AVX-512 with bfloat16")
 """What the kernels are compiled for, by the number they know it by."""
 SPAN, TILE, MOST_STATES = 128, 64, 256
 """Tokens between two kept states, tokens a task of what is not recurrent, states a channel."""
+LOADED_BY = os.getpid()
 PANEL = 32
 """Columns that a product's packed factor has room for at a time."""
 
@@ -139,7 +140,8 @@ def load() -> ctypes.CDLL | None:
     if reason_against():
         return None
     library = _open()
-    entry = _pool()
+    # A forked process has none of the threads that torch may have begun before.
+    entry = _pool() if os.getpid() == LOADED_BY else None
     if entry:
         library.longdoc_use_pool(ctypes.c_void_p(entry))
     return library
@@ -254,6 +256,9 @@ def fill(arguments: ctypes.Structure, tensors: Mapping[str, Tensor | None]) -> N
         if part is not None:
             if isinstance(part, FakeTensor):
                 message = f"{name} is a fake tensor, which holds nothing; use it within its mode"
+                raise RuntimeError(message)
+            if part.is_neg() or part._is_zerotensor():
+                message = f"{name} is a view without numbers of its own; give a copy"
                 raise RuntimeError(message)
             if part.device.type != "cpu":
                 message = f"{name} must be on the cpu; got {part.device}"

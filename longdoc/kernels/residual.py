@@ -54,7 +54,8 @@ def around(
     if keep or not torch.is_grad_enabled():
         made = layer(given)
     else:
-        again = functools.partial(_again, flat, weight, eps, kind == torch.bfloat16)
+        versions = (_version(flat), _version(weight))
+        again = functools.partial(_again, flat, weight, versions, eps, kind == torch.bfloat16)
         # By its place: hooks live as long as what they pack, and must not hold the tensor itself.
         place = (given.data_ptr(), given.numel(), given.dtype, given._version)
         pack = functools.partial(_pack, place)
@@ -94,17 +95,28 @@ def _unpack(again: Callable[[], Tensor], kept: torch.Size | tuple[Tensor, int]) 
     if isinstance(kept, torch.Size):
         return again().view(kept)
     saved, version = kept
-    if saved._version != version:
-        # torch's own check does not reach what hooks have packed.
+    _check_unchanged(saved, version)
+    return saved
+
+
+def _version(x: Tensor) -> int:
+    """Count how often a tensor was changed in place; one of inference mode does not count."""
+    return 0 if x.is_inference() else x._version
+
+
+def _check_unchanged(saved: Tensor, version: int) -> None:
+    """Refuse a tensor that was changed in place; torch's own check does not reach it here."""
+    if _version(saved) != version:
         message = (
             f"a tensor of shape {tuple(saved.shape)} that the backward pass needs was modified by "
             f"an inplace operation after the forward pass"
         )
         raise RuntimeError(message)
-    return saved
 
 
-def _again(x: Tensor, weight: Tensor, eps: float, half: bool) -> Tensor:
+def _again(x: Tensor, weight: Tensor, versions: tuple[int, int], eps: float, half: bool) -> Tensor:
+    for part, version in zip((x, weight), versions, strict=True):
+        _check_unchanged(part, version)
     with torch.no_grad():
         return compiled.normalise(x.detach(), weight.detach(), eps, half)[0]
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from longdoc.kernels import native_library
+from longdoc.kernels.documents import check_numbers
 from longdoc.kernels.rms_norm import compiled, reference
 
 
@@ -20,12 +21,13 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, kind: torch.dtype | None = N
         Shape ``(..., d)``.
 
     Raises:
-        ValueError: The weight does not fit.
+        ValueError: The weight does not fit, or one of them holds whole numbers.
     """
     if weight.shape != x.shape[-1:]:
         message = f"weight must have shape ({x.shape[-1]},); got {tuple(weight.shape)}"
         raise ValueError(message)
+    check_numbers(x=x, weight=weight)
     serves = native_library.available() and x.device.type == "cpu" and x.dtype != torch.float64
-    if serves:
+    if serves and not native_library.in_forward_mode():
         return compiled.rms_norm(x, weight, eps, kind)
     return reference.rms_norm(x, weight, eps).to(kind or x.dtype)
