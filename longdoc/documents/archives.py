@@ -101,7 +101,8 @@ def members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, by
     """Read the wanted files of a folder or archive.
 
     Args:
-        path: A folder, or an archive with an ending of ``ENDINGS``.
+        path: A folder, or an archive with an ending of ``ENDINGS``. Links in a folder are passed
+            over, but for those of a hub's cache to its own files.
         wanted: Says of a name (relative, with ``/``) whether it is read. Of a file in an archive
             inside, the name starts with that archive's. What macOS adds to archives is not asked
             for.
@@ -117,6 +118,19 @@ def members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, by
         yield from reading.folder(path)
         return
     yield from reading.archive(path, "")
+
+
+def is_own(file: Path, folder: Path) -> bool:
+    """Say whether a file is the folder's own: a link is only as in a hub's cache, to its blobs."""
+    return file.is_file() and (not file.is_symlink() or _of_hub(file, folder))
+
+
+def _of_hub(link: Path, folder: Path) -> bool:
+    place = folder.resolve()
+    for above in (place, *place.parents):
+        if above.parent.name == "snapshots":
+            return link.resolve().is_relative_to(above.parent.parent / "blobs")
+    return False
 
 
 def _of_macos(name: str) -> bool:
@@ -158,7 +172,7 @@ class _Reading:
     def folder(self, path: Path) -> Iterator[tuple[str, bytes]]:
         for file in sorted(path.rglob("*")):
             name = file.relative_to(path).as_posix()
-            if not file.is_file() or file.is_symlink():
+            if not is_own(file, path):
                 continue
             if self.wanted(name):
                 self.count(name, file.stat().st_size)

@@ -278,7 +278,7 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
         return
     for file in source.rglob("*"):
-        if file.is_file() and not file.is_symlink():
+        if archives.is_own(file, source):
             inside = target / file.relative_to(source)
             inside.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, inside)

@@ -67,6 +67,23 @@ def test_links_in_a_tar_are_not_followed(tmp_path):
     assert list(archives.members(file, is_json)) == []
 
 
+def test_links_of_a_hubs_cache_are_followed_and_no_others(tmp_path):
+    repository = tmp_path / "datasets--x--y"
+    snapshot = repository / "snapshots" / "abc" / "Set"
+    (repository / "blobs").mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    (repository / "blobs" / "1").write_bytes(b"one")
+    (tmp_path / "secret.json").write_bytes(b"no")
+    (snapshot / "a.json").symlink_to(repository / "blobs" / "1")
+    (snapshot / "b.json").symlink_to(tmp_path / "secret.json")
+    for place in (snapshot, snapshot.parent):
+        assert [content for _, content in archives.members(place, is_json)] == [b"one"]
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    (plain / "a.json").symlink_to(repository / "blobs" / "1")
+    assert list(archives.members(plain, is_json)) == []
+
+
 def test_a_member_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "LARGEST_MEMBER", 2)
     with pytest.raises(DataError, match="has 3 bytes; at most 2 are read"):
