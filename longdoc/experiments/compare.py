@@ -380,8 +380,7 @@ def execute(
         message = f"not one run succeeded: {next(iter(failures.values()), 'the plan is empty')}"
         raise RunError(message)
     progress(1.0, "comparing")
-    elsewhere = () if str(output) == "runs" else ("--output", str(output))
-    command = shlex.join(["longdoc", "compare", str(plan.file), *elsewhere]) if plan.file else ""
+    command = shlex.join(["longdoc", "compare", str(plan.file)]) if plan.file else ""
     comparison = from_runs(finished, plan.about, failures, command)
     store.write_json(root / "comparison.json", as_values(comparison))
     return comparison

@@ -72,6 +72,7 @@ def execute(
         LongdocError: Data, settings, or a part that is missing; the message says which.
     """
     training.check(settings.training)
+    training.check_report(settings.training)
     keep_freed_memory()
     if corpus is None:
         progress(0.0, "reading documents")

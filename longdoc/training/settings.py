@@ -137,7 +137,6 @@ def check(settings: TrainingSettings) -> None:
 
     Raises:
         SettingsError: Naming the setting, what is allowed, and what was given.
-        MissingPartError: What ``report_to`` names is not installed.
     """
     for name in ("epochs", "batch_size", "accumulation", "max_grad_norm", "checkpoint_minutes"):
         require(getattr(settings, name) > 0, f"training.{name}", "above 0", getattr(settings, name))
@@ -162,6 +161,14 @@ def check(settings: TrainingSettings) -> None:
         rate = getattr(settings, name)
         require(rate is None or rate > 0, f"training.{name}", "above 0", rate)
 
+
+def check_report(settings: TrainingSettings) -> None:
+    """Refuse a place to report to that nobody knows, before anything is read.
+
+    Raises:
+        SettingsError: Nobody does.
+        MissingPartError: It is not installed.
+    """
     report_to = settings.report_to
     known = ("none", "all", *INTEGRATION_TO_CALLBACK)
     require(report_to in known, "training.report_to", ", ".join(known), report_to)

@@ -125,3 +125,11 @@ def test_special_tokens_that_a_document_spells_are_signs(tmp_path):
     (part,) = encode([spelled], tokenizer, replace(settings.tokens, max_tokens=64), causal=True)
     assert np.flatnonzero(part.ids == tokenizer.eos_token_id).tolist() == [len(part.ids) - 1]
     assert tokenizer.decode(part.ids[:-1]) == spelled.text
+
+
+def test_a_place_to_report_to_that_nobody_knows_is_said_before_anything_is_read(tmp_path):
+    settings = small(tmp_path, training={"report_to": "other"}, data={"dataset": "no-such-file"})
+    with pytest.raises(
+        SettingsError, match=r"training\.report_to must be none, all, .*got 'other'"
+    ):
+        longdoc.train(settings, tmp_path / "runs")

@@ -149,5 +149,5 @@ def test_no_norm_of_any_family_decays(tmp_path):
         trainer = WholeCheckpointTrainer(model=made, args=arguments)
         decayed = set(trainer.get_decay_parameter_names(made))
         parts = dict(made.named_parameters())
-        assert all(name == "lm_head.weight" or parts[name].ndim > 1 for name in decayed), family
+        assert all(parts[name].ndim > 1 for name in decayed & set(parts)), family
         assert {n for n, p in parts.items() if p.ndim > 1 and "A_log" not in n} <= decayed, family
