@@ -127,8 +127,8 @@ def load_model(run_folder: Run | str | Path) -> tuple[Any, Any]:
         run_folder: A run or its folder.
 
     Returns:
-        The model, in evaluation mode, and the tokenizer, which cuts and frames texts as training
-        did.
+        The model, in evaluation mode, and the tokenizer, which frames texts as training did and,
+        with ``truncation=True``, cuts them; of longer texts it keeps the head.
 
     Raises:
         RunError: The folder is no complete run, or a run without a backbone of its own.

@@ -128,14 +128,17 @@ def add_lora(
         hu2022lora, Sec. 4.1.
     """
     check_numbers(rank, alpha, dropout)
-    use_fast_linears(use_modular_mixers(model))
     family = model.config.model_type
-    if family not in FAMILIES:
-        message = f"no LoRA for models of the family {family!r}; allowed: {', '.join(FAMILIES)}"
+    if family not in FAMILIES and not target_modules:
+        message = (
+            f"which modules of a {family!r} LoRA goes to must be said (target_modules); "
+            f"known are those of {', '.join(FAMILIES)}"
+        )
         raise SettingsError(message)
     if isinstance(target_modules, str) or isinstance(exclude_modules, str):
         message = "target_modules and exclude_modules must be lists of ends of names; got one text"
         raise SettingsError(message)
+    use_fast_linears(use_modular_mixers(model))
     names = list(target_modules or placement.targets("e5-mistral", family))
     left_out = list(exclude_modules or ())
     placement.check_targets(model, names, left_out)

@@ -41,7 +41,8 @@ def choose(model: PreTrainedModel, input_ids: Tensor) -> None:
     # Any layer tells: what has been enabled holds for all.
     if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
         # What is computed again must attend as before, whatever the model read in between.
-        config._attn_implementation = NAME if on_cpu else "sdpa"
+        ours = on_cpu and native_library.available() and not torch.compiler.is_compiling()
+        config._attn_implementation = NAME if ours else "sdpa"
         return
     weights = model.dtype
     kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weights

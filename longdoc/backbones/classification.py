@@ -137,7 +137,7 @@ class LastTokenClassification:
             return False
         config = self.config  # type: ignore[attr-defined]
         drops = self.training and getattr(config, "attention_dropout", 0)  # type: ignore[attr-defined]
-        if config.output_hidden_states or drops:
+        if config.output_hidden_states or config.output_attentions or drops:
             return False
         if any(value is not None and value is not False for value in kwargs.values()):
             return False

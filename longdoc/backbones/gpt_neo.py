@@ -84,12 +84,19 @@ class BlockSelfAttention(GPTNeoSelfAttention):
     def _eager(self, hidden_states: Tensor, *arguments: Any, **kwargs: Any) -> Any:
         """Run transformers' path with the mask of positions it expects, made for this call."""
         cache = arguments[1]
-        tokens = hidden_states.shape[1]
-        # A static cache gives all its places, also those that nothing stands in yet.
-        length = tokens if cache is None else cache.get_mask_sizes(tokens, self.layer_id)[0]
-        seen = torch.ones(length, length, dtype=torch.bool, device=hidden_states.device).tril()
+        tokens, device = hidden_states.shape[1], hidden_states.device
+        before, keys = 0, tokens
+        if cache is not None:
+            before = cache.get_seq_length(self.layer_id)
+            # A static cache gives all its places, also those that nothing stands in yet.
+            keys = cache.get_mask_sizes(tokens, self.layer_id)[0]
+        place = before + torch.arange(tokens, device=device)[:, None]
+        key = torch.arange(keys, device=device)[None]
+        seen = key <= place
         if self.attention_type == "local":
-            seen = seen ^ seen.tril(-self.config.window_size)
+            seen = seen & (key > place - self.config.window_size)
+        # transformers takes the last rows of a square.
+        seen = torch.cat([seen.new_zeros(keys - tokens, keys), seen])
         # Another thread may be in this module: the mask of this call is put on a copy.
         mine = copy.copy(self)
         mine._buffers = {**self._buffers, "bias": seen[None, None]}

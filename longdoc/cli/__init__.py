@@ -1,5 +1,6 @@
 """The command line: one file a verb. Verbs are loaded only when they are called."""
 
+import contextlib
 import errno
 import io
 import os
@@ -63,6 +64,8 @@ def _leave_when_terminated() -> None:
 
 def _no_more_output() -> None:
     """Let nothing that is still to be written fail again while Python ends."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -59,6 +59,10 @@ def predict(
 
 
 def _documents(inputs: tuple[str, ...], fields: Fields) -> Iterator[Document]:
+    for name in inputs:
+        if name.startswith("-") and name != "-" and not Path(name).exists():
+            message = f"there is no option or file {name}"
+            raise DataError(message)
     times = Counter(Path(name).name for name in inputs)
     for name in inputs:
         if name == "-":
@@ -71,5 +75,5 @@ def _documents(inputs: tuple[str, ...], fields: Fields) -> Iterator[Document]:
         for document in files.read_texts(file, fields):
             # Named after its file, and another input's file has that name too.
             unclear = times[file.name] > 1 and document.id.startswith(file.name)
-            place = str(file.with_name(document.id)) if unclear else document.id
+            place = str(file.parent / document.id) if unclear else document.id
             yield dataclasses.replace(document, id=place)

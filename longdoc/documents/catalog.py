@@ -169,16 +169,18 @@ def _no_collection() -> Iterator[None]:
 
 
 def _load(settings: DataSettings) -> Corpus:
-    if settings.dataset.startswith(git_log.PREFIX):
+    from_git = settings.dataset.startswith(git_log.PREFIX)
+    if from_git or settings.dataset in DATASETS:
+        for name in (*OF_OWN_DOCUMENTS, *(["path"] if from_git else [])):
+            value = getattr(settings, name)
+            require(value is None, f"data.{name}", f"left out for {settings.dataset}", value)
+    if from_git:
         require(settings.task in (None, "author"), "data.task", "author", settings.task)
         return git_log.load(settings.dataset.removeprefix(git_log.PREFIX), settings.git)
     if settings.dataset not in DATASETS:
         require(settings.task is None, "data.task", "left out for own documents", settings.task)
         require(settings.path is None, "data.path", "left out for own documents", settings.path)
         return _own(settings)
-    for name in OF_OWN_DOCUMENTS:
-        value = getattr(settings, name)
-        require(value is None, f"data.{name}", f"left out for {settings.dataset}", value)
     card = DATASETS[settings.dataset]
     task = settings.task or next(iter(card.tasks))
     if task not in card.tasks:

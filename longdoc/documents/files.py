@@ -3,6 +3,7 @@
 Whatever is wrong is said with file, line and field.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,7 +218,10 @@ def _group(where: str, row: Mapping[str, Any], field: str | None) -> str:
         message = f"{where}: field {field} must be text or a number; got {str(value)[:40]!r}"
         raise DataError(message)
     missing = value is None or value != value  # NaN, as tables have it where a number is missing
-    return "" if missing else readable(str(value))
+    if missing:
+        return ""
+    # A column of whole numbers in which one is missing is written as one of fractions.
+    return re.sub(r"^(-?\d+)\.0$", r"\1", readable(str(value)))
 
 
 def _require(where: str, row: Mapping[str, Any], field: str | None) -> None:
@@ -291,7 +295,9 @@ class LabelColumns:
 
 def _label_columns(where: str, row: Mapping[str, Any], fields: Fields) -> LabelColumns:
     """Find the columns that hold labels: those named, a usual name, or all that hold 0 or 1."""
-    names = fields.labels or tuple(name for name in LABEL_FIELDS if name in row)[:1]
+    others = (fields.id, fields.split, fields.text, fields.group)
+    usual_names = (name for name in LABEL_FIELDS if name in row and name not in others)
+    names = fields.labels or tuple(usual_names)[:1]
     if names:
         return LabelColumns(names, flags=len(names) > 1)
     guessed = _flag_columns(row, fields)

@@ -15,22 +15,26 @@ LONGEST_LIST = 100_000
 """Characters of a cell up to which a list is looked for that is not JSON."""
 
 
-def _listed(where: str, field: str, text: str) -> Any:
+def _listed(where: str, field: str, text: str, separator: str | None) -> Any:
     """Read a list that stands in a cell, as JSON or Python writes it; other text stays text.
 
     Raises:
         DataError: It looks like a list and is none.
     """
-    if (text[:1], text[-1:]) not in (("[", "]"), ("(", ")")):
+    ends = (text[:1], text[-1:])
+    if ends not in (("[", "]"), ("(", ")")):
         return text
     with contextlib.suppress(ValueError, RecursionError):
         return json.loads(text)
     unparted = re.search("['\"]\\s+['\"]", text)  # as NumPy writes it; Python would join them
     with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-        found = ast.literal_eval(text) if len(text) <= LONGEST_LIST and not unparted else None
-        if isinstance(found, list | tuple):
+        found: Any = ast.literal_eval(text) if len(text) <= LONGEST_LIST and not unparted else None
+        # Round brackets are as usual around what is no list: a range of ages, a number of a rule.
+        texts = isinstance(found, tuple) and all(isinstance(part, str) for part in found)
+        if isinstance(found, list) or texts:
             return list(found)
-    if text.startswith("[") and set(text) & set(",'\""):
+    parted = separator is not None and separator in text
+    if ends[0] == "[" and not parted and set(text) & set(",'\""):
         message = f"{where}: field {field} is no list as JSON or Python writes it: {text[:60]!r}"
         raise DataError(message)
     return text
@@ -54,7 +58,7 @@ def label_value(
         DataError: A label is empty, or no text.
     """
     if isinstance(value, str):
-        value = _listed(where, field, value)
+        value = _listed(where, field, value, separator)
     if isinstance(value, str) and separator:
         value = [part for part in value.split(separator) if part.strip()]
     if isinstance(value, list):

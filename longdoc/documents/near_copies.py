@@ -5,6 +5,7 @@ MinHash finds candidates, the Jaccard index of their five-word shingles decides.
 Letters: ``n`` texts, ``s`` shingles of a text, ``h`` hash functions.
 """
 
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,8 +22,8 @@ six hundred, of pairs with 0.9 one in ten million."""
 MOST_COMPARED = 64
 """Texts of one bucket, not known to be of its group, that a text is compared with, so that a bucket
 of texts which are alike but not near copies does not take time with the square of its size."""
-MOST_LOOKED_AT = 256
-"""Texts of one bucket among which these are, so that large groups do not either."""
+MOST_OF_A_GROUP = 8
+"""Texts of one group, the last ones, among these: large groups do not take time with it either."""
 SURELY_NOT = 0.15
 """How far below the wanted resemblance the estimate must be for a pair not to be looked at: above
 three times the standard error of the estimate."""
@@ -143,18 +144,22 @@ class _Grouping:
 
     def settle(self, members: Sequence[int]) -> None:
         """Join the members of a bucket that are near copies of one another."""
-        for place, number in enumerate(members):
+        groups: dict[int, list[int]] = {}  # by root, as far as they are in this bucket
+        for number in members:
+            groups.setdefault(self.root(number), []).append(number)
             compared = 0
-            for other in reversed(members[max(0, place - MOST_LOOKED_AT) : place]):
-                if self.root(other) == self.root(number):
+            for root in list(itertools.islice(reversed(groups), MOST_COMPARED)):
+                mine = self.root(number)
+                if root == mine:
                     continue
-                if self.near(other, number):
-                    self.parents[self.root(number)] = self.root(other)
-                compared += 1
-                if compared == MOST_COMPARED:
-                    break
+                others = groups[root][-MOST_OF_A_GROUP:][: MOST_COMPARED - compared]
+                compared += len(others)
+                if any(self.near(other, number) for other in others):
+                    self.parents[mine] = root
+                    groups[root] += groups.pop(mine)
 
     def near(self, first: int, second: int) -> bool:
+        first, second = min(first, second), max(first, second)
         if (first, second) in self.apart:
             return False
         estimate = float((self.signatures[first] == self.signatures[second]).mean())

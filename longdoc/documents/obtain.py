@@ -135,18 +135,20 @@ def _alone(workplace: Path) -> Iterator[Path]:
     """
     workplace.mkdir(parents=True, exist_ok=True)
     mark = workplace / "process"
-    with locked(mark, wait=False) as mine:
-        # One that ended just now may have taken away the mark that was opened here.
-        if not mine or not mark.exists():
-            message = f"another process is getting the same data set, in {workplace}; wait for it"
-            raise DataError(message)
-        try:
-            yield workplace
-        finally:
-            mark.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # the start of a download stays
-        workplace.rmdir()
-        workplace.parent.rmdir()
+    try:
+        with locked(mark, wait=False) as mine:
+            # One that ended just now may have taken away the mark that was opened here.
+            if not mine or not mark.exists():
+                message = f"another process is getting the same data set, in {workplace}; wait"
+                raise DataError(message)
+            try:
+                yield workplace
+            finally:
+                mark.unlink(missing_ok=True)
+    finally:
+        with contextlib.suppress(OSError):  # the start of a download stays
+            workplace.rmdir()
+            workplace.parent.rmdir()
 
 
 def _from_network(

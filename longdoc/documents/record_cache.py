@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from longdoc.documents.archives import cache_folder, checksum, members
+from longdoc.documents.archives import cache_folder, checksum, is_own, members
 from longdoc.documents.document import Card
 
 ROWS = 2048
@@ -124,11 +124,12 @@ def _stamps(place: Path) -> Iterable[tuple[str, int, int]]:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
-                elif entry.is_file(follow_symlinks=False):
-                    about = entry.stat(follow_symlinks=False)
-                    found.append(
-                        (os.path.relpath(entry.path, place), about.st_size, about.st_mtime_ns)
-                    )
+                elif is_own(Path(entry.path), place):
+                    about = entry.stat()
+                    name = os.path.relpath(entry.path, place)
+                    if entry.is_symlink():  # in a hub's cache, to a file named for its content
+                        name += "\0" + Path(entry.path).resolve().name
+                    found.append((name, about.st_size, about.st_mtime_ns))
     return sorted(found)
 
 

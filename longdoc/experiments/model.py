@@ -20,6 +20,7 @@ from longdoc.documents.document import Kind
 from longdoc.errors import RunError
 from longdoc.experiments import store
 from longdoc.experiments.settings import Settings
+from longdoc.tokens.encoding import add_special_tokens
 from longdoc.training import settings as training
 
 BASE = "base.json"
@@ -116,19 +117,21 @@ def check_checkpoint(folder: Path, settings: Settings) -> None:
     """Refuse to go on with, or to give out, what was trained on other weights of the same name.
 
     Args:
-        folder: A run's ``model``.
+        folder: A run's, which may have runs of folds in it.
         settings: The run's.
 
     Raises:
         RunError: The folder that ``backbone.name`` names has other weights now.
     """
-    if not (folder / BASE).exists() or not Path(settings.backbone.name).is_dir():
+    checkpoint = Path(settings.backbone.name)
+    there = (checkpoint / "config.json").exists() and any(checkpoint.glob("*.safetensors"))
+    noted = [f for place in ("model", "folds/*/model") for f in folder.glob(f"{place}/{BASE}")]
+    if not noted or not there:
         return  # weights that are no longer there say nothing
-    kept = json.loads((folder / BASE).read_text(encoding="utf-8"))
     now = checkpoints.identity(backbones.resolve(settings.backbone), settings.backbone)
-    if kept != now:
+    if any(json.loads(file.read_text(encoding="utf-8")) != now for file in noted):
         message = (
-            f"{folder.parent} was trained on other weights than {settings.backbone.name} has now; "
+            f"{folder} was trained on other weights than {settings.backbone.name} has now; "
             f"move it away"
         )
         raise RunError(message)
@@ -149,7 +152,11 @@ def load_model(run: store.Run) -> tuple[Any, PreTrainedTokenizerBase, bool]:
         raise RunError(message)
     folder = run.folder / "model"
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
-    return load_saved(folder, run.settings, tokenizer, run.data["labels"], run.data["kind"])
+    place = (folder, run.settings, tokenizer, run.data["labels"], run.data["kind"])
+    loaded = load_saved(*place)
+    # One that an earlier version saved does not say how training framed texts.
+    add_special_tokens(loaded[1], run.settings.tokens, causal=loaded[2])
+    return loaded
 
 
 def load_saved(

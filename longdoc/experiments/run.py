@@ -30,7 +30,7 @@ from longdoc.predictions import Predictions
 from longdoc.progress import Progress, silent
 from longdoc.tokens import tokenizers
 from longdoc.tokens.corpus import encode_corpus
-from longdoc.tokens.encoding import add_special_tokens
+from longdoc.tokens.encoding import add_special_tokens, save_tokenizer
 from longdoc.training import settings as training
 from longdoc.training import workplace
 
@@ -72,7 +72,6 @@ def execute(
         LongdocError: Data, settings, or a part that is missing; the message says which.
     """
     training.check(settings.training)
-    training.check_report(settings.training)
     keep_freed_memory()
     if corpus is None:
         progress(0.0, "reading documents")
@@ -81,7 +80,7 @@ def execute(
     final, partial = Path(root) / label, store.partial_folder(Path(root), label)
     if store.is_complete(final):
         store.check_settings(final, settings)
-        models.check_checkpoint(final / "model", settings)
+        models.check_checkpoint(final, settings)
         return final
     imbalance.check(settings.imbalance)
     if final.exists():
@@ -218,15 +217,16 @@ def _tokenizer(
     if workplace.is_main_process():
         unfinished = place.with_name("tokenizer.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        tokenizer.save_pretrained(unfinished)
+        save_tokenizer(tokenizer, unfinished)
         unfinished.rename(place)
     return tokenizer
 
 
 def _backbone(settings: Settings, corpus: Corpus, folder: Path, progress: Progress) -> Outcome:
     card = backbones.resolve(settings.backbone)
+    training.check_report(settings.training)
     progress(0.0, "tokenizing")
-    models.check_checkpoint(folder / "model", settings)
+    models.check_checkpoint(folder, settings)
     if workplace.is_main_process():
         models.keep_checkpoint(folder / "model", settings, card)
     tokenizer = _tokenizer(settings, card, corpus, folder)

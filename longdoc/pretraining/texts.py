@@ -6,6 +6,7 @@ or for the most part, is left out, whichever source holds it out.
 
 import abc
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from longdoc.pretraining.settings import TextSettings
 
 LONG_PARAGRAPH = 200
 """Characters from which a paragraph that stands in two documents is no coincidence."""
+STANDING = 64
+"""Held-out documents from which on a paragraph that stands in them all is a standing phrase, such
+as a licence's, and says of no two documents that one repeats the other; our choice."""
 REPEATED = 0.5
 """Share of a document's characters in such paragraphs from which it repeats another."""
 
@@ -39,19 +43,28 @@ class HeldOut:
 
     def __init__(self) -> None:
         self.whole: set[bytes] = set()
-        self.parts: set[bytes] = set()
+        self.parts: dict[bytes, list[int]] = {}
 
     def add(self, document: Document) -> None:
         """Keep a held-out document's text and long paragraphs, in eight bytes each."""
+        number = len(self.whole)
         self.whole.add(_key(document.text))
-        self.parts.update(key for key, _ in _long_paragraphs(document))
+        for key in {key for key, _ in _long_paragraphs(document)}:
+            bearers = self.parts.setdefault(key, [])
+            if len(bearers) <= STANDING:
+                bearers.append(number)
 
     def repeats(self, document: Document) -> bool:
         """Say whether a document repeats a held-out one, whole or for the most part."""
         if _key(document.text) in self.whole:
             return True
-        shared = sum(size for key, size in _long_paragraphs(document) if key in self.parts)
-        return shared > REPEATED * len(document.text)
+        shared: Counter[int] = Counter()
+        for key, size in _long_paragraphs(document):
+            bearers = self.parts.get(key, ())
+            if len(bearers) <= STANDING:
+                for number in bearers:
+                    shared[number] += size
+        return max(shared.values(), default=0) > REPEATED * len(document.text)
 
 
 class Source(abc.ABC):

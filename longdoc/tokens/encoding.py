@@ -1,12 +1,14 @@
 """Documents to token windows with the special tokens their backbone expects."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers.processors import TemplateProcessing
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from longdoc.documents.document import Document
 from longdoc.errors import SettingsError
@@ -118,6 +120,9 @@ def add_special_tokens(
     """
     before, behind = _special(tokenizer, causal)
     tokenizer.model_max_length = settings.max_tokens
+    # Both: the first is what is saved, the second what counts now.
+    tokenizer.init_kwargs["split_special_tokens"] = True
+    tokenizer.split_special_tokens = True
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:  # of those that are written in Python
         return
@@ -128,6 +133,21 @@ def add_special_tokens(
         pair=[*first, "$A", *last, "$B:1", *(f"{token}:1" for token in last)],
         special_tokens=list(tokens.items()),
     )
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Save a tokenizer such that it comes back framing texts as it does now.
+
+    Some of transformers' classes forget that and frame as their models do; it is then saved as one
+    of the class that does not.
+    """
+    tokenizer.save_pretrained(folder)
+    again = AutoTokenizer.from_pretrained(folder)
+    if again("a")["input_ids"] != tokenizer("a")["input_ids"]:
+        file = folder / "tokenizer_config.json"
+        about = json.loads(file.read_text(encoding="utf-8"))
+        about["tokenizer_class"] = "PreTrainedTokenizerFast"
+        file.write_text(json.dumps(about, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def _special(tokenizer: PreTrainedTokenizerBase, causal: bool) -> tuple[list[int], list[int]]:

@@ -62,6 +62,5 @@ def train_cached(
 
 def count(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[int]:
     """Count the tokens of each text, special ones left out."""
-    return [
-        len(ids) for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-    ]
+    found = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)
+    return [len(ids) for ids in found["input_ids"]]

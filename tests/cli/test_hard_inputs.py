@@ -101,3 +101,10 @@ def test_a_bench_that_cannot_be_is_not_begun(arguments, words):
     assert done.returncode == 1
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_slip_in_an_option_is_no_file(run, tmp_path):
+    (tmp_path / "x.txt").write_text("The lift is broken")
+    done = run_command("predict", str(run), str(tmp_path / "x.txt"), "--txt-field", "x")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "longdoc: there is no option or file --txt-field\n"

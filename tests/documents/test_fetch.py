@@ -267,3 +267,18 @@ def test_a_full_disk_is_said_and_the_part_stays(server, tmp_path):
     assert "DataError" in done.stderr.splitlines()[-1]
     assert "file.part cannot be written" in done.stderr
     assert part.stat().st_size == 300_000
+
+
+def test_a_part_goes_on_where_the_answer_does_not_repeat_its_mark(server, tmp_path):
+    date = "Wed, 21 Oct 2015 07:28:00 GMT"
+
+    def terse(handler, number):  # rfc9110, 15.3.7 asks for the ETag alone to be repeated
+        start = int(handler.headers.get("Range", "bytes=0-")[6:-1])
+        if start and handler.headers.get("If-Range") == date:
+            span = f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
+            handler.answer(CONTENT[start:], 206, 300_000, Content_Range=span)
+        else:
+            handler.answer(CONTENT, 200, 300_000, Last_Modified=date)
+
+    assert get(server, terse, tmp_path) == DIGEST
+    assert len(server.asked) == 4

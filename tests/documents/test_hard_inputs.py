@@ -6,6 +6,7 @@ import random
 import tarfile
 import zipfile
 
+import numpy as np
 import pytest
 
 from longdoc.documents import (
@@ -19,6 +20,7 @@ from longdoc.documents import (
     json_stream,
     near_copies,
     obtain,
+    record_cache,
     speeches,
     splits,
     statistics,
@@ -266,3 +268,67 @@ def test_tables_of_other_forms_say_what_to_do(tmp_path):
     (tmp_path / "b.csv").write_bytes("labels,text\na,Gebühr\n".encode("cp1252"))
     with pytest.raises(DataError, match="not UTF-8; save it so"):
         files.load(tmp_path / "b.csv")
+
+
+def test_ranges_in_brackets_and_labels_with_a_separator_are_labels(tmp_path):
+    ranges = ["(0, 18)", "(18, 65)", "(0.5, 1.5)"]
+    assert [document.labels for document in own(tmp_path, ranges)] == [(r,) for r in ranges]
+    found = own(tmp_path, ["[Tax, VAT]; [Rent]"], separator=";")
+    assert found[0].labels == ("[Tax, VAT]", "[Rent]")
+
+
+def test_a_group_is_no_label_and_the_same_however_it_is_written(tmp_path):
+    (tmp_path / "train.csv").write_text("text,category,fire,water\na,3,1,0\nb,4,0,1\n")
+    (tmp_path / "test.csv").write_text("text,category,fire,water\nc,5.0,1,0\n")
+    corpus = files.load(tmp_path, Fields(group="category"))
+    assert set(corpus.labels) == {"fire", "water"}
+    (tmp_path / "test.csv").write_text("text,category,fire,water\nc,3.0,1,0\n")
+    with pytest.raises(DataError, match="group '3' stands in train here and in test"):
+        files.load(tmp_path, Fields(group="category"))
+
+
+def test_a_second_snapshot_of_a_hub_is_not_the_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("LONGDOC_CACHE", str(tmp_path / "cache"))
+    card = catalog.DATASETS["eurlex57k"]
+    for name, text in (("r1", b"first"), ("r2", b"other")):
+        snapshot = tmp_path / "hub" / "snapshots" / name
+        snapshot.mkdir(parents=True)
+        (tmp_path / "hub" / "blobs").mkdir(exist_ok=True)
+        (tmp_path / "hub" / "blobs" / name).write_bytes(text)
+        (snapshot / "x.json").symlink_to(tmp_path / "hub" / "blobs" / name)
+    names = [
+        record_cache._kept_file(card, tmp_path / "hub" / "snapshots" / n) for n in ("r1", "r2")
+    ]
+    assert names[0] != names[1]
+
+
+def test_large_groups_of_near_copies_are_found_in_no_time():
+    generator = random.Random(0)
+    base = words(generator, 300)
+    texts = []
+    for number in range(1500):
+        text = list(base)
+        text[number % 300] = f"x{number}"
+        texts.append(" ".join(text))
+    sets = [near_copies.shingles(text) for text in texts]
+    signatures = np.stack([near_copies.signature(part) for part in sets])
+    grouping = near_copies._Grouping(sets, signatures, 0.8)
+    compared = []
+    near = grouping.near
+    grouping.near = lambda first, second: compared.append(1) or near(first, second)
+    grouping.settle(range(1500))
+    assert len(grouping.found()[0]) == 1500
+    # Each text is compared with one that it is near to, or with a few that it is not.
+    assert len(compared) < 20 * 1500
+
+
+def test_a_failed_get_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("LONGDOC_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(DataError):
+        obtain.get("reuters-21578", address="http://127.0.0.1:9/")
+    assert [f for f in (tmp_path / "cache").rglob("*") if f.name != "data"] == []
+
+
+def test_settings_of_own_documents_are_refused_for_a_repository():
+    with pytest.raises(SettingsError, match=r"data\.group_field must be left out for git-log:"):
+        catalog.load(DataSettings(dataset="git-log:.", group_field="client"))

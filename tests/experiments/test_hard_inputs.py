@@ -127,9 +127,37 @@ def test_special_tokens_that_a_document_spells_are_signs(tmp_path):
     assert tokenizer.decode(part.ids[:-1]) == spelled.text
 
 
-def test_a_place_to_report_to_that_nobody_knows_is_said_before_anything_is_read(tmp_path):
-    settings = small(tmp_path, training={"report_to": "other"}, data={"dataset": "no-such-file"})
+def test_a_place_to_report_to_that_nobody_knows_is_said_before_anything_is_learnt(tmp_path):
+    settings = small(tmp_path, training={"report_to": "other"}, backbone={"name": "mamba-mini"})
     with pytest.raises(
         SettingsError, match=r"training\.report_to must be none, all, .*got 'other'"
     ):
         longdoc.train(settings, tmp_path / "runs")
+
+
+def test_folds_know_the_weights_they_came_from(tmp_path):
+    data = {"dataset": str(LETTERS), "folds": 2}
+    wanted = small(checkpoint(tmp_path / "backbone"), data=data, adapter={"preset": "none"})
+    first = longdoc.train(wanted, tmp_path / "runs")
+    for file in (tmp_path / "backbone").glob("*"):
+        file.rename(tmp_path / file.name)
+    assert longdoc.train(wanted, tmp_path / "runs").folder == first.folder
+    checkpoint(tmp_path / "backbone", seed=1)
+    with pytest.raises(RunError, match=r"trained on other weights than .*backbone has now; move"):
+        longdoc.train(wanted, tmp_path / "runs")
+
+
+@pytest.mark.parametrize("kind", ["PreTrainedTokenizerFast", "GPTNeoXTokenizer"])
+def test_a_tokenizer_of_every_class_frames_texts_once_it_was_saved(tmp_path, kind):
+    checkpoint(tmp_path / "backbone")
+    file = tmp_path / "backbone" / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "tokenizer_class": kind}))
+    run = longdoc.train(small(tmp_path / "backbone", adapter={"preset": "none"}), tmp_path / "runs")
+    tokenizer = AutoTokenizer.from_pretrained(run.folder / "model" / "tokenizer")
+    end = tokenizer.eos_token_id
+    assert tokenizer("The lift")["input_ids"][-1] == end
+    assert tokenizer(f"The {tokenizer.eos_token} lift")["input_ids"].count(end) == 1
+    (run.folder / "model" / "tokenizer" / "tokenizer.json").write_text(
+        (tmp_path / "backbone" / "tokenizer.json").read_text()
+    )
+    assert longdoc.load_model(run)[1]("The lift")["input_ids"][-1] == end

@@ -1,6 +1,7 @@
 """Odd but possible texts, folders and settings of a pretraining."""
 
 import json
+import random
 
 import pytest
 from transformers import BertConfig, BertForMaskedLM, GPTNeoConfig, GPTNeoForCausalLM
@@ -8,6 +9,7 @@ from transformers import BertConfig, BertForMaskedLM, GPTNeoConfig, GPTNeoForCau
 from longdoc.errors import RunError, SettingsError
 from longdoc.pretraining import learner, models, run
 from longdoc.pretraining.settings import PretrainingSettings, TextSettings
+from longdoc.pretraining.texts import open_source
 from longdoc.settings import build
 from longdoc.tokens import tokenizers
 
@@ -151,3 +153,16 @@ def test_no_norm_of_any_family_decays(tmp_path):
         parts = dict(made.named_parameters())
         assert all(parts[name].ndim > 1 for name in decayed & set(parts)), family
         assert {n for n, p in parts.items() if p.ndim > 1 and "A_log" not in n} <= decayed, family
+
+
+def test_standard_clauses_do_not_make_a_document_a_copy(tmp_path):
+    generator = random.Random(0)
+    clauses = [f"Clause {n}: " + f"the parties agree on matter {n}. " * 10 for n in range(40)]
+    (tmp_path / "texts").mkdir()
+    for number in range(300):
+        own = f"Contract {number} of its own words {number}. " * 3
+        chosen = generator.sample(clauses, 6)
+        (tmp_path / "texts" / f"{number}.txt").write_text("\n".join([own, *chosen]))
+    source = open_source(str(tmp_path / "texts"), TextSettings())
+    splits = [text.split for text in source]
+    assert splits.count("train") > 250
