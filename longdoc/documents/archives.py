@@ -147,6 +147,7 @@ class _BoundedTarInfo(tarfile.TarInfo):
         try:
             return super().fromtarfile(tarfile)
         except HeaderError as error:
+            # By its name: the type is in tarfile, but not in what mypy knows of it.
             if tarfile.offset == 0 or type(error).__name__ == "EOFHeaderError":
                 raise
             message = f"ends before its end mark, or is damaged there: {error}"

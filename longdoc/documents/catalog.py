@@ -50,8 +50,12 @@ for card in (
 
 
 OF_OWN_DOCUMENTS = (
-    *("text_field", "label_fields", "label_separator"),
-    *("id_field", "split_field", "group_field"),
+    "text_field",
+    "label_fields",
+    "label_separator",
+    "id_field",
+    "split_field",
+    "group_field",
 )
 """Settings that a catalogue data set, whose makers gave it a form, has no use for."""
 

@@ -147,6 +147,27 @@ def _append(stream: IO[bytes], chunk: bytes, part: Path) -> None:
         raise DataError(message) from error
 
 
+def _mark(answer: requests.Response) -> str:
+    """Give what tells versions of a file apart; empty where nothing vouches for its bytes."""
+    mark = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+    return "" if mark.startswith("W/") else mark
+
+
+def _same_mark(mark: str, known: str, part: Path) -> str:
+    """See that what comes goes on with the part that is here (rfc9110, 15.3.7.3).
+
+    An answer to a request under a mark need not repeat it (15.3.7).
+
+    Raises:
+        _BrokenOffError: It does not; the part is no longer of use.
+    """
+    if mark in ("", known):
+        return known
+    part.unlink(missing_ok=True)
+    message = "the copy there has changed since the part that is here came"
+    raise _BrokenOffError(message)
+
+
 def _take(
     address: str, answer: requests.Response, part: Path, have: int, progress: Progress
 ) -> None:
@@ -170,16 +191,9 @@ def _take(
     length = _number(answer.headers.get("Content-Length", ""))
     total = whole if whole is not None or length is None else start + length
     _check_size(address, total or 0, part)
-    mark = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
-    mark = "" if mark.startswith("W/") else mark  # a weak mark does not vouch for bytes
-    known = _known(part, address).get("mark", "")
+    mark = _mark(answer)
     if start:
-        # A part that was asked for under a mark need not repeat it (rfc9110, 15.3.7).
-        mark = mark or known
-    if start and mark != known:  # rfc9110, 15.3.7.3
-        part.unlink(missing_ok=True)
-        message = "the copy there has changed since the part that is here came"
-        raise _BrokenOffError(message)
+        mark = _same_mark(mark, _known(part, address).get("mark", ""), part)
     part.touch()
     _notes(part).write_text(json.dumps({"address": address, "mark": mark}), encoding="utf-8")
     name = urlsplit(address).path.rpartition("/")[2]

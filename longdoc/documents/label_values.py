@@ -11,8 +11,9 @@ from longdoc.errors import DataError
 from longdoc.settings import short
 
 NO_LABEL = "; a document without labels has []"
+"""What is said of an empty cell besides."""
 LONGEST_LIST = 100_000
-"""Characters of a cell up to which a list is looked for that is not JSON."""
+"""Characters of a cell up to which a list is looked for that is not JSON: our choice."""
 
 
 def _listed(where: str, field: str, text: str, separator: str | None) -> Any:

@@ -23,7 +23,8 @@ MOST_COMPARED = 64
 """Texts of one bucket, not known to be of its group, that a text is compared with, so that a bucket
 of texts which are alike but not near copies does not take time with the square of its size."""
 MOST_OF_A_GROUP = 8
-"""Texts of one group, the last ones, among these: large groups do not take time with it either."""
+"""Texts of one group, the last ones, among these, so that large groups do not take time with it
+either. Both numbers are our choice."""
 SURELY_NOT = 0.15
 """How far below the wanted resemblance the estimate must be for a pair not to be looked at: above
 three times the standard error of the estimate."""

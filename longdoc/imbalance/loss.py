@@ -50,7 +50,7 @@ class LabelLoss(nn.Module, ABC):
 
 
 def _check_targets(targets: Tensor) -> None:
-    """Refuse targets between zero and one, which would be rounded, and missing ones."""
+    """Refuse targets other than zero and one, which would be taken for one of them."""
     if targets.dtype == torch.bool or torch.compiler.is_compiling():
         return
     try:

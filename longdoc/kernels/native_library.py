@@ -17,6 +17,7 @@ LEVELS = ("baseline", "AVX2", "AVX-512", "AVX-512 with bfloat16")
 SPAN, TILE, MOST_STATES = 128, 64, 256
 """Tokens between two kept states, tokens a task of what is not recurrent, states a channel."""
 LOADED_BY = os.getpid()
+"""The process that imported this; a forked child has another number."""
 PANEL = 32
 """Columns that a product's packed factor has room for at a time."""
 

@@ -133,7 +133,7 @@ def _curve(record: Mapping[str, Any]) -> str:
 
 
 def _limits(backbone: BackboneCard, record: Mapping[str, Any]) -> str:
-    usual = 2048 if backbone.causal else 512  # records made before 2026-11-27 do not say it
+    usual = 2048 if backbone.causal else 512  # the records of the minis do not say it
     piece = record["settings"]["learning"]["piece_tokens"]
     read = f"pieces of {record.get('piece_tokens', piece or usual):,} tokens"
     return (

@@ -45,8 +45,8 @@ class TextSettings:
         require(bool(self.sources), "texts.sources", "at least one", self.sources)
         together = (*self.sources, *self.also_measure)
         once = "each name once in both, as the test documents of sources are measured anyway"
-        repeats = len(set(together)) == len(together)
-        require(repeats, "texts.sources, texts.also_measure", once, together)
+        distinct = len(set(together)) == len(together)
+        require(distinct, "texts.sources, texts.also_measure", once, together)
         fits = not self.passes or len(self.passes) == len(self.sources)
         require(fits, "texts.passes", f"{len(self.sources)} numbers, one a source", self.passes)
         positive = all(0 < passes <= 1000 for passes in self.passes)

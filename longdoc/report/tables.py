@@ -10,9 +10,8 @@ def row(cells: Sequence[str]) -> str:
         >>> row(["a|b", "c\nd"])
         '| a\\|b | c d |'
     """
-    return (
-        "| " + " | ".join(" ".join(cell.replace("|", "\\|").split("\n")) for cell in cells) + " |"
-    )
+    plain = (cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
+    return "| " + " | ".join(plain) + " |"
 
 
 def made_by(command: str) -> str:
