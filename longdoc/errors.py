@@ -37,8 +37,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     Example:
         >>> nearest("mamba-min", ["mamba-mini", "bert-mini"])
         'did you mean mamba-mini? known: mamba-mini, bert-mini'
+        >>> nearest("CB-NTR", ["bce", "cb", "cb_ntr"])
+        'did you mean cb_ntr? known: bce, cb, cb_ntr'
     """
     names = list(known)
-    close = difflib.get_close_matches(str(name), names, n=3)
-    hint = f"did you mean {' or '.join(close[:1])}? " if close else ""
+    alike = {_folded(each): each for each in reversed(names)}
+    close = difflib.get_close_matches(_folded(str(name)), list(alike), n=1)
+    hint = f"did you mean {alike[close[0]]}? " if close else ""
     return f"{hint}known: {', '.join(names)}"
+
+
+def _folded(name: str) -> str:
+    return name.casefold().replace("-", "_")

@@ -120,9 +120,13 @@ def labels(
         print(json.dumps(values, ensure_ascii=False, indent=1))
     elif format == "csv":
         writer = csv.writer(sys.stdout)
-        writer.writerow(["split", "label", "documents", "share"])
+        writer.writerow(["split", "label", "documents", "share", "irlbl", "scumble"])
+        both = zip(measured.ratios.tolist(), measured.label_scumble.tolist(), strict=True)
+        measures = dict(zip(corpus.labels, both, strict=True))
         for row in statistics.label_counts(corpus):
-            writer.writerow([row.split, row.label, row.documents, f"{row.share:.6f}"])
+            values = measures.get(row.label, ()) if row.split == "train" else ()
+            cells = ["" if math.isnan(value) else f"{value:.6f}" for value in values] or ["", ""]
+            writer.writerow([row.split, row.label, row.documents, f"{row.share:.6f}", *cells])
     else:
         _label_table(corpus, measured)
 

@@ -147,17 +147,17 @@ class _Grouping:
         """Join the members of a bucket that are near copies of one another."""
         groups: dict[int, list[int]] = {}  # by root, as far as they are in this bucket
         for number in members:
-            groups.setdefault(self.root(number), []).append(number)
+            mine = self.root(number)
+            groups.setdefault(mine, []).append(number)
             compared = 0
-            for root in list(itertools.islice(reversed(groups), MOST_COMPARED)):
-                mine = self.root(number)
-                if root == mine:
-                    continue
+            recent = itertools.islice(reversed(groups), MOST_COMPARED)
+            for root in [root for root in recent if root != mine]:
                 others = groups[root][-MOST_OF_A_GROUP:][: MOST_COMPARED - compared]
                 compared += len(others)
                 if any(self.near(other, number) for other in others):
                     self.parents[mine] = root
                     groups[root] += groups.pop(mine)
+                    mine = root
 
     def near(self, first: int, second: int) -> bool:
         first, second = min(first, second), max(first, second)

@@ -107,8 +107,11 @@ def _epochs(
         rows, generator = drawn(epoch)
         if len(rows) >= size:  # clones stand last
             return rows[:size]
-        room = settings.max_repeats - np.bincount(rows, minlength=len(truth))
+        times = np.bincount(rows, minlength=len(truth))
         missing = size - len(rows)
+        room = np.where(times > 1, settings.max_repeats - times, 0)  # of what is cloned anyway
+        if room.sum() < missing:
+            room = settings.max_repeats - times
         pool = np.repeat(np.arange(len(truth)), room.clip(0, missing))
         more = generator.choice(pool, missing, replace=False)
         return np.concatenate([rows, more])

@@ -4,6 +4,7 @@ Letters: ``b`` documents in the batch, ``c`` logits (one for a binary task), ``z
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -27,6 +28,15 @@ class LabelLoss(nn.Module, ABC):
         self.width: int | None = None
         """How many logits a document has; None for any number."""
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LabelLoss":
+        """Move to another device, never to fewer digits: a weight of 1e6 has no half precision."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            there = fn(tensor)
+            return there if there.dtype == tensor.dtype else tensor.to(there.device)
+
+        return super()._apply(moved, recurse)
+
     @abstractmethod
     def documents(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Give each document's loss, shape ``(b,)``; float32, or float64 for such logits."""
@@ -44,6 +54,9 @@ class LabelLoss(nn.Module, ABC):
         if self.width not in (None, logits.shape[1]):
             message = f"this loss is for {self.width} logits a document; got {logits.shape[1]}"
             raise ValueError(message)
+        if not len(logits):
+            message = "a batch of no documents has no loss"
+            raise ValueError(message)
         _check_targets(targets)
         losses = self.documents(logits, targets)
         return losses.sum() if self.reduction == "sum" else losses.mean()
@@ -60,6 +73,21 @@ def _check_targets(targets: Tensor) -> None:
     if not plain:
         wrong = targets[(targets != 0) & (targets != 1)].flatten()[0].item()
         message = f"targets must be zeros and ones; got {wrong:g}"
+        raise ValueError(message)
+
+
+def _check_one_label(targets: Tensor) -> None:
+    """Refuse documents with no label or several, of which one would be taken."""
+    if torch.compiler.is_compiling():
+        return
+    borne = targets.sum(dim=1)
+    try:
+        single = bool((borne == 1).all())
+    except RuntimeError:  # under vmap no value can be looked at
+        return
+    if not single:
+        number = int(borne[borne != 1][0])
+        message = f"a document of a multi-class task has exactly one label; got one with {number}"
         raise ValueError(message)
 
 
@@ -115,6 +143,7 @@ class SoftmaxLoss(LabelLoss):
         z = widened(logits)
         if self.shift is not None:
             z = z + like(self.shift, z)
+        _check_one_label(targets)
         label = targets.float().argmax(dim=1)
         losses = F.cross_entropy(z, label, reduction="none")
         if self.gamma:

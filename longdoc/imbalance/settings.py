@@ -114,17 +114,20 @@ class ImbalanceSettings:
         for name in ("power", "gamma", "gamma_negative", "gamma_positive", "tau", "kappa"):
             value = getattr(self, name)
             require(0 <= value <= 100, f"imbalance.{name}", "in 0..100", value)
-        for name, most in (("max_weight", 1e30), ("map_beta", 1e6), ("growth", 100)):
+        for name, most in (("max_weight", 1e30), ("growth", 100)):
             value = getattr(self, name)
             require(0 < value <= most, f"imbalance.{name}", f"above 0, at most {most:g}", value)
+        steep = self.map_beta  # smaller ones times an infinite r are lost in float32
+        require(1e-6 <= steep <= 1e6, "imbalance.map_beta", "in 1e-6..1e6", steep)
         require(1e-3 <= self.scale <= 1e3, "imbalance.scale", "in 0.001..1000", self.scale)
         require(0 <= self.map_alpha <= 1e6, "imbalance.map_alpha", "in 0..1e6", self.map_alpha)
         centred = self.mu is None or 0 <= self.mu <= 100
         require(centred, "imbalance.mu", "in 0..100", self.mu)
         require(0 < self.alpha < 1, "imbalance.alpha", "between 0 and 1", self.alpha)
-        for name in ("beta", "margin"):
-            value = getattr(self, name)
-            require(0 <= value < 1, f"imbalance.{name}", "in 0..1, 1 excluded", value)
+        require(0 <= self.beta < 1, "imbalance.beta", "in 0..1, 1 excluded", self.beta)
+        margin = self.margin  # the logarithm of a smaller one is none in float32
+        apart = margin == 0 or 1e-6 <= margin < 1
+        require(apart, "imbalance.margin", "0, or in 1e-6..1, 1 excluded", margin)
         weight = self.loss_weight
         weighs = weight is None or 0 < weight <= 1e30
         require(weighs, "imbalance.loss_weight", "above 0, at most 1e+30", weight)

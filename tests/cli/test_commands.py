@@ -157,6 +157,9 @@ def test_labels_as_json_csv_and_table(tmp_path):
     assert measures["mean_ir"] == pytest.approx(np.mean([counts[0] / count for count in counts]))
     assert measures["labels"]["repair"]["ir"] == 1.0
     assert f"mean IR {measures['mean_ir']:.2f}" in shown
+    for row in rows:
+        known = measures["labels"][row["label"]] if row["split"] == "train" else {"ir": None}
+        assert float(row["irlbl"] or "nan") == pytest.approx(known["ir"] or np.nan, nan_ok=True)
 
 
 def test_lengths_in_words_and_in_tokens(tmp_path):

@@ -91,6 +91,19 @@ def test_many_alike_texts_are_one_group_and_the_order_of_texts_does_not_matter()
     assert turned == [list(range(2, 202))]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_chain_of_near_copies_is_one_group_in_whatever_order_its_texts_meet(seed):
+    draw = random.Random(seed)
+    texts = [[f"w{n}" for n in range(200)]]
+    while len(texts) < 150:
+        changed = list(draw.choice(texts[-4:]))
+        for place in draw.sample(range(200), 3):  # 0.86 alike: the next but one is no near copy
+            changed[place] = f"{place} in {len(texts)}"
+        texts.append(changed)
+    draw.shuffle(texts)
+    assert near_copies.groups(map(" ".join, texts)) == [list(range(150))]
+
+
 def test_leaks_damage_empty_and_unlabelled_documents_are_found():
     rows = [
         ("There has been a violation of Article 6. " + text(11), "a"),

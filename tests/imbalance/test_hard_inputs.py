@@ -122,3 +122,54 @@ def test_a_cap_that_nothing_reaches_takes_no_memory(sampler):
     for one, other in zip(*draws, strict=True):
         assert np.array_equal(one, other)
         assert len(one) == len(draws[0][0])
+
+
+@pytest.mark.parametrize("name", ["bce", "db", "asl"])
+def test_a_batch_of_no_documents_is_refused(name):
+    with pytest.raises(ValueError, match="no documents"):
+        build_loss(name, [3, 2], 6)(torch.zeros(0, 2), torch.zeros(0, 2))
+
+
+@pytest.mark.parametrize("row", [[0, 0, 0], [1, 1, 0]])
+def test_a_softmax_loss_refuses_documents_without_a_label_or_with_two(row):
+    loss = build_loss("bce", [3, 2, 1], 6, kind="multi-class")
+    targets = torch.tensor([[1.0, 0, 0], row])
+    with pytest.raises(ValueError, match=f"exactly one label; got one with {sum(row)}"):
+        loss(torch.zeros(2, 3), targets)
+
+
+@pytest.mark.parametrize("change", ["half", "bfloat16", "float"])
+def test_a_loss_keeps_its_digits_when_a_model_around_it_is_halved(change):
+    loss = build_loss("weighted_bce", [1, 2, 50000], 200000, power=1, max_weight=1e6)
+    logits, targets = torch.zeros(2, 3), torch.tensor([[1.0, 0, 0], [0, 1, 1]])
+    wanted = loss(logits, targets)
+    around = torch.nn.ModuleDict({"loss": loss, "head": torch.nn.Linear(2, 3)})
+    getattr(around, change)()
+    assert loss(logits, targets) == wanted
+    assert around["head"].weight.dtype != torch.float64
+    assert {buffer.device.type for buffer in loss.to("meta").buffers()} == {"meta"}
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"), [("asl", {"margin": 1e-46}), ("db", {"map_beta": 1e-46})]
+)
+def test_numbers_too_small_for_float32_are_refused(name, numbers):
+    with pytest.raises(LongdocError, match="in 1e-6"):
+        build_loss(name, [3, 2], 6, **numbers)
+
+
+def test_the_names_of_papers_are_hinted_at():
+    with pytest.raises(LongdocError, match="did you mean db_0fl"):
+        build_loss("DB-0FL", [3, 2], 6)
+
+
+def test_an_epoch_of_ml_ros_has_no_clone_of_a_document_with_frequent_labels_alone():
+    generator = np.random.default_rng(0)
+    for trial in range(20):
+        truth = generator.random((60, 8)) < np.geomspace(0.6, 0.03, 8)
+        ratios = truth.sum(axis=0).max() / truth.sum(axis=0).clip(1)
+        rare = truth[:, ratios > ratios[truth.any(axis=0)].mean()].any(axis=1)
+        draw = work_out(ImbalanceSettings(sampler="ml_ros"), truth, "multi-label", trial).draw
+        for epoch in range(8):
+            times = np.bincount(draw(epoch), minlength=len(truth))
+            assert (times[~rare] <= 1).all()

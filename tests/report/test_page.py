@@ -6,13 +6,14 @@ import shutil
 from html.parser import HTMLParser
 
 import pytest
+from markupsafe import escape
 
 from longdoc.documents import files
 from longdoc.documents.document import Document, make_corpus
 from longdoc.experiments import compare, run, store
 from longdoc.experiments.settings import Settings
 from longdoc.report import html, page
-from longdoc.report.sections import SECTIONS
+from longdoc.report.sections import SECTIONS, frequency
 from longdoc.settings import build
 from tests.conftest import ROOT
 
@@ -186,3 +187,16 @@ def test_a_real_browser_shows_it_without_errors_or_sideways_scrolling(comparison
     assert troubles == []
     assert all(url.startswith(("file:", "data:")) for url in asked)
     assert len(printed) > 20_000
+
+
+def test_the_page_says_what_a_sampler_made_of_each_label(comparison, tmp_path):
+    given = {**TINY, "imbalance": {"sampler": "oversampling"}}
+    made = store.load(run.execute(build(Settings, given), tmp_path, corpus=evil_letters()))
+    shown = str(frequency.sampled(compare.from_runs([made])))
+    known = made.environment["notes"]["imbalance"]["label_documents"]
+    assert EVIL not in shown
+    assert shown.count("<tr>") == 1 + len(made.data["labels"])
+    for label, *counts in zip(made.data["labels"], known["before"], known["after"], strict=True):
+        row = re.search(rf"<tr>.{{0,40}}{re.escape(str(escape(label)))}</t.*?</tr>", shown, re.S)
+        assert [int(number) for number in re.findall(r">(\d+)<", row[0])] == counts
+    assert frequency.sampled(comparison) == ""

@@ -60,6 +60,25 @@ def render(comparison: Comparison) -> Markup:
     else:
         chart = dots
     words = "; ".join(" ".join(row) for row in rows)
-    return body + html.image(
-        charts.picture(chart), words, "A dot a label; lines follow each system."
-    )
+    caption = "A dot a label; lines follow each system."
+    return body + html.image(charts.picture(chart), words, caption) + sampled(comparison)
+
+
+def sampled(comparison: Comparison) -> Markup:
+    """Give how often each label occurs in an epoch of the systems that resample, and without."""
+    tables = Markup("")
+    for system in comparison.systems:
+        run = system.runs[0]
+        about = run.environment["notes"].get("imbalance", {})
+        if "label_documents" not in about:
+            continue
+        known = about["label_documents"]
+        both = zip(run.data["labels"], known["before"], known["after"], strict=True)
+        rows = [
+            [label, str(before), str(after), f"{after / before:.2f}" if before else "-"]
+            for label, before, after in sorted(both, key=lambda row: -row[1])
+        ]
+        headers = ["Label", "Training documents", f"First epoch with {about['sampler']}", "Times"]
+        title = f"{system.name}: what its sampler makes of each label"
+        tables += html.folded(title, html.table(headers, rows))
+    return tables
