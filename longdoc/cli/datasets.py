@@ -44,11 +44,20 @@ class Which:
     label_separator: Annotated[
         str | None, Parameter(help="Own documents: what parts labels in a field")
     ] = None
+    id_field: Annotated[str | None, Parameter(help="Own documents: the column that names")] = None
+    split_field: Annotated[str | None, Parameter(help="Own documents: the split column")] = None
+    group_field: Annotated[
+        str | None, Parameter(help="Own documents: the column of what belongs together")
+    ] = None
 
     def load(self, name: str, leaks: Handling = "mask") -> Corpus:
         """Load the documents."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return catalog.load(DataSettings(dataset=name, leaks=leaks, **values))
+        corpus = catalog.load(DataSettings(dataset=name, leaks=leaks, **values))
+        if corpus.notes.get("checksum_known") is False:
+            where = printable(str(corpus.notes.get("path", name)))
+            sys.stderr.write(f"{where}: not byte for byte the published files of {name}\n")
+        return corpus
 
 
 ALL = Which()
@@ -89,7 +98,9 @@ def show(name: Name) -> None:
         print(f"  terms     {card.terms}")
     if card.downloads:
         print(f"  get       longdoc datasets get {card.name}")
-    if card.layout:
+    if card.single:
+        print(f"  layout    a file named {' or '.join(card.layout)}")
+    elif card.layout:
         print(f"  layout    a folder, zip or tar named {' or '.join(card.layout)}")
 
 
@@ -244,6 +255,9 @@ def get(
         None: "whole; no checksum of the files is known",
     }[found.known]
     print(f"{name} {'is' if not found.already else 'was already'} in {found.path}: {state}")
+    if found.already and (from_ or address):
+        given = f"--from {from_}" if from_ else f"--address {address}"
+        print(f"{given} was not looked at; delete {found.path} first")
 
 
 @app.command
@@ -265,13 +279,13 @@ def audit(
     from longdoc.documents import audit as auditing  # both bring numbers and pages with them
     from longdoc.report import audits, page
 
+    if output is not None and output.exists() and not output.is_dir():
+        message = f"--output {output} is a file; a folder is needed"
+        raise DataError(message)
     with progress.shown() as tell:
         tell(0.0, "reading documents")
         corpus = which.load(name, "keep")
         found = auditing.audit(corpus, tell)
-    if output is not None and output.exists() and not output.is_dir():
-        message = f"--output {output} is a file; a folder is needed"
-        raise DataError(message)
     command = shlex.join(["longdoc", *sys.argv[1:]])
     values = json.dumps(dataclasses.asdict(found), ensure_ascii=False, indent=1)
     if output is not None:

@@ -113,7 +113,7 @@ def members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, by
     Raises:
         DataError: The archive is damaged, unsafe or of an unknown kind, or a file is too large.
     """
-    reading = _Reading(path, lambda name: wanted(name) and not _of_macos(name))
+    reading = _Reading(path, lambda name: wanted(name) and not of_macos(name))
     if path.is_dir():
         yield from reading.folder(path)
         return
@@ -133,7 +133,8 @@ def _of_hub(link: Path, folder: Path) -> bool:
     return False
 
 
-def _of_macos(name: str) -> bool:
+def of_macos(name: str) -> bool:
+    """Say whether macOS added a file of this name to an archive."""
     pure = PurePosixPath(name)
     return pure.name.startswith("._") or "__MACOSX" in pure.parts
 
@@ -191,7 +192,7 @@ class _Reading:
             for name, read in found:
                 if self.wanted(prefix + name):
                     yield prefix + name, read()
-                elif name.endswith(ENDINGS) and not inside and not _of_macos(name):
+                elif name.endswith(ENDINGS) and not inside and not of_macos(name):
                     yield from self.archive(io.BytesIO(read()), f"{prefix}{name}/", inside=True)
         except DataError:
             raise

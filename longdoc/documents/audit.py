@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from html.entities import html5
 from itertools import combinations
 from typing import Any
 
@@ -30,7 +31,8 @@ SHORTEST_NAME, LONGEST_NAME = 4, 4
 """Letters that a label's name has at least, and words that it has at most, to be looked for."""
 FAR = 3.0
 """Interquartile ranges, of the logarithm of the length, beyond which a length is far out."""
-
+NAMED = [name for name in html5 if name.endswith(";")]
+"""HTML's names of characters."""
 DAMAGE = {
     "replacement character": re.compile("\ufffd"),
     "UTF-8 read as Latin-1 or Windows-1252": re.compile(
@@ -39,7 +41,8 @@ DAMAGE = {
     ),
     "control character": re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"),
     "HTML entity or tag": re.compile(
-        r"&(?:amp|lt|gt|quot|nbsp|#\d{2,5});|</?(?:p|br|div|span|b|i)\s*/?>"
+        rf"&(?:{'|'.join(NAMED)}|#\d{{2,6}};|#[xX][0-9A-Fa-f]{{2,5}};)"
+        r"|</?(?:p|br|div|span|b|i|table|tr|td|li|ul|h\d)\s*/?>"
     ),
 }
 """Kind of damage to how it is recognised."""

@@ -41,6 +41,7 @@ TASKS = {
     "violation-binary": "binary: was any article found violated?",
 }
 CONFIGURATIONS = {"alleg": "alleged-violation-prediction", "viola": "violation-prediction"}
+ALLEGED_FIELD, FOUND_FIELD = "allegedly_violated_articles", "violated_articles"
 HUB = "https://huggingface.co/datasets"
 NON_COMMERCIAL = "Not for commercial use (CC BY-NC-SA 4.0)."
 PUBLISHED = {
@@ -96,6 +97,8 @@ LEXGLUE_A, LEXGLUE_B = (
     )
     for letter, what in (("a", "found violated"), ("b", "alleged to be violated"))
 )
+EVERY = {*CONFIGURATIONS.values(), "ecthr_a", "ecthr_b"}
+"""Folders of which each holds one task's labels."""
 FOLDERS = {
     CARD.name: ("ecthr_cases", "ecthr-cases", "ECtHR-NAACL2021"),
     LEXGLUE_A.name: ("lex_glue/ecthr_a", "lexglue-ecthr-a", "ecthr_a"),
@@ -139,13 +142,22 @@ def load_lexglue(card: Card, task: str, path: str | None = None) -> Corpus:
     """
     folder = _locate(card, path)
     splits: dict[str, list[Document]] = {"train": [], "validation": [], "test": []}
-    for split, place, row in _rows(folder, ""):
-        numbers = _whole_numbers(place, row, "labels", len(LEXGLUE))
-        labels = tuple(LEXGLUE[number] for number in dict.fromkeys(numbers))
+    for split, place, row in _rows(folder, card.name.replace("lexglue-ecthr-", "ecthr_")):
+        field, labels = _benchmark_row(card, place, row)
         name = f"{split}/{len(splits[split])}"
-        splits[split].append(Document(name, _texts(place, row, "text"), labels))
+        splits[split].append(Document(name, _texts(place, row, field), labels))
     notes = {"path": str(folder)}
     return make_corpus(card.name, task, "multi-label", splits, labels=LEXGLUE, notes=notes)
+
+
+def _benchmark_row(card: Card, place: str, row: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """Give the field of a row's text, and its labels: of the hub's files or of the makers'."""
+    if "facts" in row and "text" not in row:
+        alleged = card is LEXGLUE_B
+        articles = _texts(place, row, ALLEGED_FIELD if alleged else FOUND_FIELD)
+        return "facts", tuple(a for a in dict.fromkeys(articles) if a in LEXGLUE)
+    numbers = _whole_numbers(place, row, "labels", len(LEXGLUE))
+    return "text", tuple(LEXGLUE[number] for number in dict.fromkeys(numbers))
 
 
 def _locate(card: Card, path: str | None) -> Path:
@@ -167,6 +179,7 @@ def _rows(folder: Path, configuration: str) -> Iterator[tuple[str, str, dict[str
     """Read rows with split and place, in the order of the files' names."""
     files = [f for f in sorted(folder.rglob("*")) if f.suffix in (".parquet", ".jsonl")]
     named = [f for f in files if configuration in f.relative_to(folder).parts]
+    _refuse_another(folder, configuration)
     found = False
     for file in named or [f for f in files if not _configured(f.relative_to(folder))]:
         split = _split(file.relative_to(folder))
@@ -184,7 +197,21 @@ def _rows(folder: Path, configuration: str) -> Iterator[tuple[str, str, dict[str
 
 
 def _configured(name: Path) -> bool:
-    return bool(set(CONFIGURATIONS.values()) & set(name.parts))
+    return bool(EVERY & set(name.parts))
+
+
+def _refuse_another(folder: Path, configuration: str) -> None:
+    """Refuse a folder that names another task: its rows look the same, and labels differ.
+
+    Raises:
+        DataError: Naming both.
+    """
+    for part in reversed(folder.resolve().parts):
+        if part in EVERY:
+            if part != configuration:
+                message = f"{folder} holds {part}; for this task give the folder {configuration}"
+                raise DataError(message)
+            return
 
 
 def _split(name: Path) -> str:
@@ -195,7 +222,7 @@ def _split(name: Path) -> str:
 
 
 def _case(place: str, row: Mapping[str, Any], name: str, alleged: bool, silver: bool) -> Document:
-    own = "allegedly_violated_articles" if alleged else "violated_articles"
+    own = ALLEGED_FIELD if alleged else FOUND_FIELD
     labels = _texts(place, row, "labels" if "labels" in row else own)
     unknown = [label for label in labels if label not in ARTICLES]
     if unknown:

@@ -18,8 +18,9 @@ from longdoc.documents.record_cache import Record
 from longdoc.errors import DataError
 
 FOLDERS = {"train": "train", "dev": "validation", "test": "test"}
-HEADING_FIELDS, BODY_FIELDS = ("title", "header"), ("recitals", "main_body")
-DESCRIPTORS = "EURLEX57K.json"
+HEADING_FIELDS, BODY_FIELDS = ("title", "header"), ("recitals", "main_body", "attachments")
+DESCRIPTORS = ("EURLEX57K.json", "eurovoc_en.json")
+"""The file of concepts, as the data set's keepers and as its makers name it."""
 HOME = "http://nlp.cs.aueb.gr/software_and_datasets/EURLEX57K"
 TOP = 100
 TASKS = {
@@ -42,7 +43,7 @@ CARD = Card(
     layout=("EURLEX57K", "eurlex57k"),
     downloads=(
         Download(file="EURLEX57K/datasets.zip", addresses=(f"{HOME}/datasets.zip",)),
-        Download(file=f"EURLEX57K/{DESCRIPTORS}", addresses=(f"{HOME}/eurovoc_en.json",)),
+        Download(file=f"EURLEX57K/{DESCRIPTORS[0]}", addresses=(f"{HOME}/eurovoc_en.json",)),
     ),
 )
 
@@ -61,7 +62,8 @@ def load(task: str, path: str | None = None) -> Corpus:
     if not reading.records:
         message = f"{found}: no train, dev or test folder with .json files in it"
         raise DataError(message)
-    thesaurus = _thesaurus(found, reading.beside.get(DESCRIPTORS), task)
+    beside = next((reading.beside[n] for n in DESCRIPTORS if n in reading.beside), None)
+    thesaurus = _thesaurus(found, beside, task)
     splits = {split: _documents(reading.records, split) for split in FOLDERS.values()}
     labels = by_frequency(splits["train"])
     if task == "concepts":
@@ -123,7 +125,7 @@ def _is_law(name: str) -> bool:
 
 
 def _is_thesaurus(name: str) -> bool:
-    return PurePosixPath(name).name == DESCRIPTORS
+    return PurePosixPath(name).name in DESCRIPTORS
 
 
 def _record(name: str, content: bytes) -> Record:
@@ -165,13 +167,13 @@ def _thesaurus(
     """
     if content is None:
         if task == "level-1":
-            message = f"{place}: no {DESCRIPTORS} in it, which task level-1 needs"
+            message = f"{place}: no {DESCRIPTORS[0]} in it, which task level-1 needs"
             raise DataError(message)
         return {}
     found = {}
-    for concept, entry in json_object(DESCRIPTORS, content).items():
+    for concept, entry in json_object(DESCRIPTORS[0], content).items():
         if not isinstance(entry, dict) or not isinstance(entry.get("label"), str):
-            message = f"{DESCRIPTORS}: concept {concept!r} must be an object with a label"
+            message = f"{DESCRIPTORS[0]}: concept {concept!r} must be an object with a label"
             raise DataError(message)
         parents = _strings(f"{DESCRIPTORS}, concept {concept}", entry.get("parents"), "parents")
         found[concept] = (entry["label"], tuple(parents))

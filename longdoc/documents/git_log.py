@@ -15,7 +15,7 @@ import secrets
 import subprocess
 import tempfile
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,12 +39,11 @@ PREFIX = "git-log:"
 NOBODY = "AUTHOR"
 """Stands in texts for every author's name and address."""
 TRAILER = re.compile(
-    r"^(?:signed-off|co-authored|reviewed|acked|tested|reported|suggested|cc|from|author)"
-    r"[\w-]*\s*:.*$",
+    r"(?<=\n)(?:[\w-]+-by|cc|from|author)[ \t]*:.*$",
     re.I | re.M,
 )
 ADDRESS = re.compile(
-    r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}"
+    r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){0,8}"
 )  # bounded, so that a long word takes no long time
 FIELDS = ("%H", "%at", "%aI", "%ae", "%an", "%B")
 OF_GIT = ("GIT_CEILING_DIRECTORIES", "GIT_SSL_CAINFO")
@@ -58,6 +57,7 @@ SAFE = (
 SHORTEST_NAME = 2
 SALT_BYTES = 32
 WORD = r"\w[\w.+-]*\w"
+PART = r"[^\W_]+"
 CHUNK = 2**20
 
 
@@ -92,6 +92,11 @@ class Commit:
     seconds: int
     message: str
 
+    @property
+    def who(self) -> str:
+        """What tells authors apart."""
+        return self.address or self.name
+
 
 def load(path: str, settings: GitSettings) -> Corpus:
     """Read the commits of all authors with enough of them; merges are left out.
@@ -108,15 +113,15 @@ def load(path: str, settings: GitSettings) -> Corpus:
     """
     commits = list(_commits(path))
     salt = b"" if settings.names else _salt()
-    hidden = _names_of(commits)
+    hidden, shown = _names_of(commits), _labels_with_names(commits)
     written = []
-    for commit in sorted(commits, key=lambda c: (c.seconds, c.id)):
+    for commit in _distinct(commits):
         text = TRAILER.sub("", commit.message)
         if not settings.names:
             text = anonymous(text, *hidden)
         if len(text.split()) >= settings.words:
             paragraphs = tuple(line for line in text.splitlines() if line.strip())
-            label = _label(commit, salt, settings.names)
+            label = shown[commit.who] if settings.names else _label(commit.who, salt)
             written.append(Document(commit.id, paragraphs, (label,), about={"date": commit.date}))
     counts = Counter(document.labels[0] for document in written)
     kept = [d for d in written if counts[d.labels[0]] >= settings.fewest]
@@ -136,6 +141,16 @@ def load(path: str, settings: GitSettings) -> Corpus:
     return make_corpus(PREFIX + path, "author", "multi-class", {"train": kept}, notes=notes)
 
 
+def _distinct(commits: Sequence[Commit]) -> Iterator[Commit]:
+    """Give commits in order of time; one that was picked or rebased elsewhere is one text."""
+    seen = set()
+    for commit in sorted(commits, key=lambda c: (c.seconds, c.id)):
+        key = (commit.who, commit.seconds, commit.message.strip())
+        if key not in seen:
+            seen.add(key)
+            yield commit
+
+
 def _commits(path: str) -> Iterator[Commit]:
     """Ask git for every commit but merges; nothing of the repository is run."""
     with contextlib.suppress(RuntimeError):  # a home that is not known
@@ -143,7 +158,8 @@ def _commits(path: str) -> Iterator[Commit]:
     if not path or not Path(path).is_dir():
         message = f"there is no folder {path or '(empty)'}; {PREFIX} is followed by a repository"
         raise DataError(message)
-    command = ["git", *SAFE, "-C", path, "--no-pager", "log", "--all", "--no-merges", "-z",
+    command = ["git", *SAFE, "-C", path, "--no-pager", "log", "--exclude=refs/stash",
+               "--exclude=refs/notes/*", "--all", "--no-merges", "-z",
                "--no-show-signature", "--no-ext-diff", "--no-textconv", "--no-mailmap",
                "--encoding=UTF-8", "--format=" + "%x1f".join(FIELDS)]  # fmt: skip
     kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k in OF_GIT}
@@ -182,10 +198,17 @@ def _entries(stream: IO[bytes] | None) -> Iterator[bytes]:
         yield rest
 
 
-def _label(commit: Commit, salt: bytes, shown: bool) -> str:
-    if shown:
-        return f"{commit.name} <{commit.address}>"
-    who = commit.address or commit.name
+def _labels_with_names(commits: Sequence[Commit]) -> dict[str, str]:
+    """Give each author's label that shows who it is, with the name of most of the commits."""
+    names: dict[str, Counter[str]] = defaultdict(Counter)
+    addresses = {commit.who: commit.address for commit in commits}
+    for commit in commits:
+        names[commit.who][commit.name] += 1
+    most = {who: max(sorted(counts), key=counts.__getitem__) for who, counts in names.items()}
+    return {who: f"{most[who]} <{address}>" for who, address in addresses.items()}
+
+
+def _label(who: str, salt: bytes) -> str:
     digest = hmac.new(salt, who.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
     return f"author-{digest[:12]}"
 
@@ -221,12 +244,15 @@ def _names_of(commits: Sequence[Commit]) -> tuple[frozenset[str], tuple[str, ...
     """Give what is to be replaced.
 
     Returns:
-        The words of all names and what stands before @, in lower case; and whole names of other
+        The words of all names, their parts, and what stands before @ and behind a plus there, in
+        lower case; and whole names of other
         scripts, longest first, which may stand in text without blanks.
     """
     names = {unicodedata.normalize("NFC", commit.name) for commit in commits}
     words = {word.lower() for name in names for word in re.findall(WORD, name)}
-    words |= {commit.address.partition("@")[0] for commit in commits}
+    words |= {word.lower() for name in names for word in re.findall(PART, name)}
+    logins = {commit.address.partition("@")[0] for commit in commits}
+    words |= logins | {p for login in logins for p in login.split("+") if not p.isdigit()}
     whole = {name for name in names if not name.isascii()}
     return (
         frozenset(word for word in words if len(word) >= SHORTEST_NAME),
@@ -245,4 +271,5 @@ def anonymous(text: str, words: Collection[str], whole: Sequence[str] = ()) -> s
     for name in whole:
         text = text.replace(name, NOBODY)
     text = re.sub(WORD, lambda m: NOBODY if m[0].lower() in words else m[0], text)
-    return re.sub(r"\w+", lambda m: NOBODY if m[0].lower() in words else m[0], text)
+    text = re.sub(r"\w+", lambda m: NOBODY if m[0].lower() in words else m[0], text)
+    return re.sub(PART, lambda m: NOBODY if m[0].lower() in words else m[0], text)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NoReturn, cast
 
-from longdoc.documents.archives import PACKINGS
+from longdoc.documents.archives import PACKINGS, of_macos
 from longdoc.errors import DataError
 
 CHUNK = 2**20
@@ -54,7 +54,8 @@ def opened(file: Path) -> Iterator[IO[bytes]]:
                 yield cast(IO[bytes], stream)
         elif file.suffix == ".zip":
             with zipfile.ZipFile(file) as archive:
-                inside = [i for i in archive.infolist() if i.filename.lower().endswith(".json")]
+                named = (i for i in archive.infolist() if i.filename.lower().endswith(".json"))
+                inside = [i for i in named if not of_macos(i.filename)]
                 if len(inside) != 1 or inside[0].compress_type not in PACKINGS:
                     message = f"{file}: expected one .json file in it, stored or deflated"
                     raise DataError(message)

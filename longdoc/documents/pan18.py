@@ -59,7 +59,11 @@ CARD = Card(
         for name, (_, candidates, unknown) in TASKS.items()
     },
     checksum="d72e621462661e49cec0b9b3a501b866a3c710ac64ca46b8e2ce8bac20961d3d",
-    layout=("pan18-cdaa", "pan18-attribution"),
+    layout=(
+        "pan18-cdaa",
+        "pan18-attribution",
+        "pan18-cross-domain-authorship-attribution-training-dataset-2017-12-02",
+    ),
     terms="For research only; never redistribute.",
 )
 
@@ -99,8 +103,9 @@ def problems(path: str | None = None) -> tuple[list[Problem], Mapping[str, objec
     files = list(members(found, lambda name: name.endswith((".txt", ".json"))))
     groups: dict[str, dict[str, bytes]] = {}
     languages: dict[str, str] = {}
-    for name, content in files:
-        collection = next((v for k, v in COLLECTIONS.items() if k in name), "")
+    for inside, content in files:
+        name = f"{found.name}/{inside}"  # of one collection's own folder or archive
+        collection = _collection(inside) or _collection(found.name)
         place = PLACE.search(name)
         if place and collection:
             task = f"{collection}-{place['problem']}"
@@ -114,6 +119,10 @@ def problems(path: str | None = None) -> tuple[list[Problem], Mapping[str, objec
     read = [_problem(task, files, languages, found) for task, files in sorted(groups.items())]
     digest = checksum(files)
     return read, {"path": str(found), "checksum": digest, "checksum_known": digest == CARD.checksum}
+
+
+def _collection(name: str) -> str:
+    return next((begins for part, begins in COLLECTIONS.items() if part in name), "")
 
 
 def load(task: str, path: str | None = None) -> Corpus:

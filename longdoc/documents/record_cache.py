@@ -124,7 +124,7 @@ def _stamps(place: Path) -> Iterable[tuple[str, int, int]]:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
-                elif is_own(Path(entry.path), place):
+                elif is_own(Path(entry.path), place) if entry.is_symlink() else entry.is_file():
                     about = entry.stat()
                     name = os.path.relpath(entry.path, place)
                     if entry.is_symlink():  # in a hub's cache, to a file named for its content

@@ -35,7 +35,7 @@ class LabelLoss(nn.Module, ABC):
             there = fn(tensor)
             return there if there.dtype == tensor.dtype else tensor.to(there.device)
 
-        return super()._apply(moved, recurse)
+        return super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
 
     @abstractmethod
     def documents(self, logits: Tensor, targets: Tensor) -> Tensor:

@@ -37,7 +37,10 @@ def summary(audit: Audit) -> str:
         f"copy in training."
         for split in SPLITS[1:]
         if audit.documents[split]
-    ] or ["There is one split only, so nothing can stand on both sides."]
+    ] or [
+        f"There is one split only. Training draws validation and test from it: {audit.near.copies} "
+        f"documents are copies or near copies of another, and may then stand on both sides."
+    ]
     if audit.exact.different_labels:
         said.append(f"{audit.exact.different_labels} texts stand with different labels.")
     for name, finding in audit.leaks.items():

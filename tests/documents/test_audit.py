@@ -130,6 +130,18 @@ def test_leaks_damage_empty_and_unlabelled_documents_are_found():
     assert found.unseen == 1
 
 
+@pytest.mark.parametrize("sign", ["&prime;", "&eacute;", "&#x27;", "&#8217;", "<table>", "</h2>"])
+def test_every_entity_and_tag_is_damage(sign):
+    found = audit.audit(corpus(train=[(f"a {sign} b {text(1)}", "a")]))
+    assert found.damage["HTML entity or tag"].documents == {"train": 1}
+
+
+@pytest.mark.parametrize("sign", ["R&D;", "Marks&Spencer;", "x<b and c>d", "&; &#;"])
+def test_an_ampersand_is_no_damage(sign):
+    found = audit.audit(corpus(train=[(f"a {sign} b {text(1)}", "a")]))
+    assert not found.damage["HTML entity or tag"].documents
+
+
 def test_clean_text_in_other_languages_is_not_damaged():
     clean = "Âge, Château, Ã la carte? São João, naïve “quoted” … €5 ½ • Łódź"
     found = audit.audit(corpus(train=[(clean, "a"), (text(1), "b")]))
@@ -189,6 +201,7 @@ def test_the_command_writes_a_page_and_json_for_own_documents(tmp_path):
     assert values["exact"]["copies"] == 6
     page = (tmp_path / "out" / "audit.html").read_text(encoding="utf-8")
     assert "There is one split only" in page
+    assert "6 documents are copies or near copies of another" in page
     assert "<b>" not in page.split("<main>")[1]
     assert "http" not in page.replace("http-equiv", "")
     shown = run_command("datasets", "audit", str(file), "--format", "markdown")

@@ -192,3 +192,40 @@ def test_labels_below_a_frequency_can_be_left_out_of_any_data_set(tmp_path):
         SettingsError, match=r"data.min_train_documents must be left out for .*, a binary task"
     ):
         catalog.prepare(DataSettings(dataset=str(file), min_train_documents=4))
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "folder"),
+    [
+        ("ecthr-cases", "violations", "ecthr_cases/alleged-violation-prediction"),
+        ("ecthr-cases", "allegations", "ecthr_cases/violation-prediction"),
+        ("lexglue-ecthr-a", "articles", "lex_glue/ecthr_b"),
+    ],
+)
+def test_a_folder_of_another_tasks_labels_is_refused(tmp_path, name, task, folder):
+    place = tmp_path / folder
+    parquet(place.parent, place.name)
+    with pytest.raises(DataError, match=f"holds {place.name}; for this task give the folder"):
+        catalog.load(DataSettings(dataset=name, task=task, path=str(place)))
+
+
+def test_a_folder_of_its_own_task_is_read(tmp_path):
+    parquet(tmp_path / "violation-prediction-of-2021", "violation-prediction")
+    place = tmp_path / "violation-prediction-of-2021" / "violation-prediction"
+    assert len(ecthr.load("violations", str(place)).splits["train"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("card", "first"), [(ecthr.LEXGLUE_A, ("3",)), (ecthr.LEXGLUE_B, ("3", "5"))]
+)
+def test_the_benchmarks_own_json_lines_are_read(tmp_path, card, first):
+    rows = [
+        {"data_type": split, "facts": case["facts"], "violated_articles": case["labels"][:1],
+         "allegedly_violated_articles": [*case["labels"], "P7-1"]}
+        for split in ("train", "dev", "test") for case in CASES
+    ]  # fmt: skip
+    (tmp_path / "ecthr.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    corpus = ecthr.load_lexglue(card, "articles", str(tmp_path))
+    assert [len(part) for part in corpus.splits.values()] == [3, 3, 3]
+    assert corpus.splits["train"][0].labels == first
+    assert corpus.splits["train"][0].paragraphs == tuple(CASES[0]["facts"])

@@ -184,3 +184,53 @@ def test_it_is_a_data_set_for_every_command(repository):
     assert done.stdout.count("author-") == 3
     corpus = catalog.prepare(DataSettings(dataset=f"git-log:{repository}"))
     assert all(corpus.splits.values())
+
+
+def test_a_commit_that_was_picked_or_put_aside_is_one_text(repository):
+    git(repository, "checkout", "-q", "-b", "other", "HEAD~3")
+    git(repository, "cherry-pick", "--allow-empty", "main" if _has_main(repository) else "master")
+    git(repository, "notes", "add", "-m", "a note that nobody wrote as a message")
+    (repository / "kept.txt").write_text("x")
+    git(repository, "add", "kept.txt")
+    git(repository, "stash")
+    texts = [d.text for d in load(repository, fewest=1, words=1).splits["train"]]
+    assert len(texts) == len(set(texts)) == 26
+    assert not any(text.startswith(("index on", "WIP on", "a note")) for text in texts)
+
+
+def _has_main(repository):
+    done = subprocess.run(["git", "-C", str(repository), "rev-parse", "-q", "--verify", "main"],
+                          capture_output=True)  # fmt: skip
+    return done.returncode == 0
+
+
+def test_parts_of_names_and_logins_are_hidden(repository):
+    jean = ("Jean-Pierre Dupont-Moretti", "12345+jpdm@users.noreply.github.com", "+0100")
+    smith = ("Zoe Smith", "zoe@buildhost", "+0100")
+    commit(repository, jean, 3, "ask Pierre or Dupont, or @jpdm, in 12345 days")
+    commit(repository, smith, 4, "Zoe_Smith wrote to dave@buildhost of it")
+    everything = " ".join(d.text for d in load(repository, fewest=1).splits["train"])
+    for part in ("Pierre", "Dupont", "jpdm", "Smith", "dave", "buildhost"):
+        assert part not in everything
+    assert "12345 days" in everything
+
+
+def test_first_lines_that_look_like_trailers_stay(repository):
+    cy = ("Cy Rare", "cy@x.org", "+0000")
+    for number, line in enumerate(
+        ("authorization: check tokens", "cc: switch to clang", "tested: all")
+    ):
+        commit(
+            repository, cy, number, f"{line}\n\nfrom_dict: handle None\nReviewed-by: Ann Example"
+        )
+    texts = [d.text for d in load(repository, fewest=1).splits["train"]]
+    for line in ("authorization: check tokens", "cc: switch to clang", "tested: all"):
+        assert f"{line}\nfrom_dict: handle None" in [text.replace("\n\n", "\n") for text in texts]
+    assert not any("Reviewed" in text for text in texts)
+
+
+def test_an_author_is_one_whether_names_are_shown_or_not(repository):
+    commit(repository, ("A. Example", ANN[1], "+0200"), 5, "five words by Ann again")
+    shown = load(repository, fewest=1, names=True)
+    assert len(shown.labels) == len(load(repository, fewest=1).labels)
+    assert "Ann Example <ann.e@example.org>" in shown.labels

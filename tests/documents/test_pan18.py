@@ -133,3 +133,14 @@ def test_a_problem_with_a_text_missing_is_no_whole_copy(tmp_path):
         catalog.load(
             DataSettings(dataset="pan18-attribution", task="test-problem00002", path=str(place))
         )
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_collections_own_folder_or_archive_is_read(tmp_path, packed):
+    place = problem(tmp_path) / TRAINING
+    if packed:
+        shutil.make_archive(str(place), "zip", place)
+        place = place.with_name(f"{TRAINING}.zip")
+    found, _ = pan18.problems(str(place))
+    assert [each.name for each in found] == ["train-problem00001"]
+    assert found[0].language == "en"

@@ -72,6 +72,7 @@ def test_a_packed_file_is_read_as_it_is(tmp_path, kind):
         path = str(tmp_path / "allMeSH.zip")
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("allMeSH_2022.json", FORMS["official"])
+            archive.writestr("__MACOSX/._allMeSH_2022.json", b"\0\5\x16\7")
     assert len(texts(load(path))) == 200
 
 

@@ -3,6 +3,7 @@
 import json
 import tarfile
 
+import numpy as np
 import pytest
 
 from longdoc.documents import catalog, echr_acl2019, reuters_21578, statistics
@@ -130,6 +131,8 @@ def test_eurlex_has_its_published_groups_of_concepts(real_data):
     groups = [(counts >= 50).sum(), ((counts > 0) & (counts < 50)).sum(), (counts == 0).sum()]
     assert groups == [746, 3362, 163]
     assert corpus.label_names["1309"] == "import"
+    words = [len(" ".join(d.paragraphs[1:]).split()) for d in corpus.splits["train"]]
+    assert np.percentile(words, [10, 50, 90, 99]).round().tolist() == [304, 513, 1530, 2652]
     assert corpus.notes["checksum_known"] is True
     assert catalog.prepare(DataSettings(dataset="eurlex57k")).labels == corpus.labels
     top = catalog.load(DataSettings(dataset="eurlex57k", task="top-100"))

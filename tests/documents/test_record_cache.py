@@ -181,3 +181,14 @@ def test_damaged_descriptors_are_named(laws, entry):
 def test_the_cache_lies_where_it_is_told_to(laws, tmp_path):
     eurlex57k.load("concepts", str(laws))
     assert kept(tmp_path)[0].parent == archives.cache_folder() / "documents"
+
+
+def test_laws_have_their_attachments_and_the_makers_names_of_concepts(laws):
+    law = json.loads((laws / "train" / "a.json").read_text(encoding="utf-8"))
+    law["attachments"] = ["Annex I", "Annex II"]
+    (laws / "train" / "a.json").write_text(json.dumps(law), encoding="utf-8")
+    first = eurlex57k.load("concepts", str(laws))
+    assert first.splits["train"][0].paragraphs[-3:] == ("x", "Annex I", "Annex II")
+    (laws / "EURLEX57K.json").rename(laws / "eurovoc_en.json")
+    assert eurlex57k.load("concepts", str(laws)).label_names == first.label_names
+    assert eurlex57k.load("level-1", str(laws)).labels
