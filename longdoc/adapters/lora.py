@@ -97,6 +97,10 @@ def _mamba_projections_allowed(model: nn.Module) -> Iterator[None]:
         yield
 
 
+OTHER_HEADS = ("score", "classifier", "pre_classifier", "pooler")
+"""What transformers' classifiers of other families have on top."""
+
+
 def add_lora(
     model: PreTrainedModel,
     rank: int = 16,
@@ -144,7 +148,7 @@ def add_lora(
     placement.check_targets(model, names, left_out)
     _untie(model, names)
     tops = [name.split(".")[-1] for name, _ in model.named_modules()]
-    head = [name for name in placement.HEADS.get(family, ()) if name in tops]
+    head = [name for name in placement.HEADS.get(family, OTHER_HEADS) if name in tops]
     classifies = bool({"score", "classifier"} & set(head))
     config = peft.LoraConfig(
         r=rank,

@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from longdoc.backbones import loading
 from longdoc.backbones.bert import BertForSequenceClassification
 from longdoc.backbones.catalog import BACKBONES, FAMILIES, BackboneCard
 from longdoc.backbones.checkpoints import shipped_folder, weights_file
@@ -29,7 +30,7 @@ from longdoc.backbones.mamba import MambaForSequenceClassification
 from longdoc.backbones.positions import extend_positions
 from longdoc.backbones.settings import ATTENTION_DROPOUT, BackboneSettings
 from longdoc.documents.document import Kind
-from longdoc.errors import MissingPartError, SettingsError, nearest
+from longdoc.errors import SettingsError, nearest
 from longdoc.settings import require
 
 Start = Literal["random", "small", "large"]
@@ -82,7 +83,11 @@ def resolve(settings: BackboneSettings) -> BackboneCard:
         raise SettingsError(message)
     try:
         config = AutoConfig.from_pretrained(settings.name, revision=settings.revision)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
+        if (Path(settings.name) / "config.json").is_file():
+            reason = str(error).strip().partition("\n")[0]
+            message = f"{settings.name}: its config.json cannot be read: {reason[:200]}"
+            raise SettingsError(message) from error
         message = (
             f"backbone.name {settings.name!r} is no catalogue name, no folder with a config.json, "
             f"and cannot be had from the hub; {nearest(settings.name, BACKBONES)}"
@@ -103,9 +108,13 @@ def resolve(settings: BackboneSettings) -> BackboneCard:
         width=config.hidden_size,
         context=getattr(config, "max_position_embeddings", 2048),
         causal=FAMILIES[config.model_type],
-        takes_mean=config.model_type == "bert" and getattr(config, "pooling", "") == "mean",
+        takes_mean=config.model_type == "bert" and _takes_mean(config, Path(settings.name)),
         checkpoint=settings.name,
     )
+
+
+def _takes_mean(config: PreTrainedConfig, folder: Path) -> bool:
+    return getattr(config, "pooling", "") == "mean" or not loading.has_pooler(folder)
 
 
 def _is_slip(name: str) -> bool:
@@ -140,11 +149,17 @@ def own_tokenizer(card: BackboneCard, settings: BackboneSettings) -> PreTrainedT
             tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file.name)
         else:
             tokenizer = AutoTokenizer.from_pretrained(folder)
+        vectors = len(tokenizer)
     else:
-        tokenizer = _from_hub(AutoTokenizer.from_pretrained, card, settings)
-    if tokenizer.pad_token_id is None:
-        # Any token will do, as what is padded is masked or left out.
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.sep_token
+        tokenizer = loading.translated(
+            lambda: AutoTokenizer.from_pretrained(card.checkpoint, revision=settings.revision),
+            card.checkpoint,
+            "a tokenizer",
+        )
+        loading.check_tokenizer(tokenizer, card.checkpoint)
+        config = AutoConfig.from_pretrained(card.checkpoint, revision=settings.revision)
+        vectors = config.vocab_size
+    loading.settle_padding(tokenizer, vectors)
     return tokenizer
 
 
@@ -259,10 +274,9 @@ def weights(
     if card.make is not None and starts_at_random(card, settings):
         return model(_changed(card.make(vocabulary), changes))
     if card.package is None:
-        found = _from_hub(
-            lambda name, **options: _load(model, name, settings, vocabulary, changes, options),
-            card,
-            settings,
+        name, options = card.checkpoint, {"revision": settings.revision}
+        found = loading.translated(
+            lambda: _load(model, name, settings, vocabulary, changes, options), name, "weights"
         )
     else:
         folder = shipped_folder(card)
@@ -286,9 +300,8 @@ def _load(
         # Its shape, but for a tokenizer that has more entries than its own.
         config.vocab_size = max(config.vocab_size, vocabulary)
         return model(config)
-    return model.from_pretrained(
-        place, config=config, use_safetensors=True, dtype=torch.float32, **options
-    )
+    pooler = settings.pooling == "auto"
+    return loading.load(model, place, config, pooler, **options)
 
 
 def _changed(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrainedConfig:
@@ -310,14 +323,3 @@ def _from_gguf(
     if settings.pretrained:
         getattr(fresh, fresh.base_model_prefix).load_state_dict(loaded.model.state_dict())
     return fresh
-
-
-def _from_hub(load: Callable[..., Any], card: BackboneCard, settings: BackboneSettings) -> Any:
-    try:
-        return load(card.checkpoint, revision=settings.revision)
-    except (OSError, ValueError) as error:
-        message = (
-            f"{card.checkpoint} is neither in the local cache nor to be had from the hub; name a "
-            f"local folder, or a backbone that needs no hub: mamba-mini, gpt-neo-mini, bert-mini"
-        )
-        raise MissingPartError(message) from error

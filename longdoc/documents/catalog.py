@@ -49,6 +49,8 @@ for card in (
     DATASETS.add(card.name, card)
 
 
+MADE_HERE = (python_imports.CARD.name, synthetic.CARD.name, bytecode.CARD.name)
+"""Data sets without files of their own."""
 OF_OWN_DOCUMENTS = (
     "text_field",
     "label_fields",
@@ -175,7 +177,8 @@ def _no_collection() -> Iterator[None]:
 def _load(settings: DataSettings) -> Corpus:
     from_git = settings.dataset.startswith(git_log.PREFIX)
     if from_git or settings.dataset in DATASETS:
-        for name in (*OF_OWN_DOCUMENTS, *(["path"] if from_git else [])):
+        made_here = from_git or settings.dataset in MADE_HERE
+        for name in (*OF_OWN_DOCUMENTS, *(["path"] if made_here else [])):
             value = getattr(settings, name)
             require(value is None, f"data.{name}", f"left out for {settings.dataset}", value)
     if from_git:

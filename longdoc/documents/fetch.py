@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -153,7 +153,9 @@ def _mark(answer: requests.Response) -> str:
     return "" if mark.startswith("W/") else mark
 
 
-def _same_mark(mark: str, known: str, part: Path) -> str:
+def _same_mark(
+    answer: requests.Response, whole: int | None, known: Mapping[str, Any], part: Path
+) -> str:
     """See that what comes goes on with the part that is here (rfc9110, 15.3.7.3).
 
     An answer to a request under a mark need not repeat it (15.3.7).
@@ -161,8 +163,11 @@ def _same_mark(mark: str, known: str, part: Path) -> str:
     Raises:
         _BrokenOffError: It does not; the part is no longer of use.
     """
-    if mark in ("", known):
-        return known
+    mark = str(known.get("mark", ""))
+    given = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+    repeated = given.removeprefix("W/") in ("", mark) or (not mark and given.startswith("W/"))
+    if repeated and (whole is None or known.get("total") in (None, whole)):
+        return mark
     part.unlink(missing_ok=True)
     message = "the copy there has changed since the part that is here came"
     raise _BrokenOffError(message)
@@ -191,11 +196,11 @@ def _take(
     length = _number(answer.headers.get("Content-Length", ""))
     total = whole if whole is not None or length is None else start + length
     _check_size(address, total or 0, part)
-    mark = _mark(answer)
-    if start:
-        mark = _same_mark(mark, _known(part, address).get("mark", ""), part)
+    known = _known(part, address)
+    mark = _same_mark(answer, whole, known, part) if start else _mark(answer)
     part.touch()
-    _notes(part).write_text(json.dumps({"address": address, "mark": mark}), encoding="utf-8")
+    notes = {"address": address, "mark": mark, "total": total}
+    _notes(part).write_text(json.dumps(notes), encoding="utf-8")
     name = urlsplit(address).path.rpartition("/")[2]
     with part.open("r+b") as stream:
         stream.truncate(start)

@@ -34,11 +34,18 @@ def _listed(where: str, field: str, text: str, separator: str | None) -> Any:
         texts = isinstance(found, tuple) and all(isinstance(part, str) for part in found)
         if isinstance(found, list) or texts:
             return list(found)
-    parted = separator is not None and separator in text
+    parts = text.split(separator) if separator else []
+    parted = len(parts) > 1 and all(map(_is_plain, parts))
     if ends[0] == "[" and not parted and set(text) & set(",'\""):
         message = f"{where}: field {field} is no list as JSON or Python writes it: {text[:60]!r}"
         raise DataError(message)
     return text
+
+
+def _is_plain(part: str) -> bool:
+    """Say whether a label between separators is one by itself, and no end of a list."""
+    paired = all(part.count(a) == part.count(b) for a, b in ("[]", "()"))
+    return paired and not set(part) & set("'\"")
 
 
 def label_value(

@@ -148,7 +148,7 @@ class _Grouping:
         groups: dict[int, list[int]] = {}  # by root, as far as they are in this bucket
         for number in members:
             mine = self.root(number)
-            groups.setdefault(mine, []).append(number)
+            groups[mine] = [*groups.pop(mine, []), number]  # what grows stands last
             compared = 0
             recent = itertools.islice(reversed(groups), MOST_COMPARED)
             for root in [root for root in recent if root != mine]:
@@ -156,7 +156,7 @@ class _Grouping:
                 compared += len(others)
                 if any(self.near(other, number) for other in others):
                     self.parents[mine] = root
-                    groups[root] += groups.pop(mine)
+                    groups[root] = groups.pop(root) + groups.pop(mine)
                     mine = root
 
     def near(self, first: int, second: int) -> bool:

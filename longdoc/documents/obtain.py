@@ -147,7 +147,8 @@ def _alone(workplace: Path) -> Iterator[Path]:
                 mark.unlink(missing_ok=True)
     finally:
         with contextlib.suppress(OSError):  # the start of a download stays
-            workplace.rmdir()
+            for folder, _, _ in os.walk(workplace, topdown=False):
+                Path(folder).rmdir()
             workplace.parent.rmdir()
 
 

@@ -203,7 +203,7 @@ def _tokenizer(
 ) -> PreTrainedTokenizerBase:
     """Give the backbone's tokenizer, kept in the run so that it goes on with the same one."""
     place = folder / "model" / "tokenizer"
-    if (place / "tokenizer.json").exists():
+    if (place / "tokenizer_config.json").exists():
         return AutoTokenizer.from_pretrained(place)
 
     def train() -> PreTrainedTokenizerBase:

@@ -76,19 +76,23 @@ def _check_targets(targets: Tensor) -> None:
         raise ValueError(message)
 
 
-def _check_one_label(targets: Tensor) -> None:
-    """Refuse documents with no label or several, of which one would be taken."""
-    if torch.compiler.is_compiling():
-        return
+def _at_most_one(targets: Tensor) -> Tensor:
+    """Say which documents bear a label, shape ``(b,)``; refuse those with several.
+
+    One of a validation part may bear a label that training lacks: it has none here.
+    """
     borne = targets.sum(dim=1)
+    if torch.compiler.is_compiling():
+        return borne > 0
     try:
-        single = bool((borne == 1).all())
+        several = bool((borne > 1).any())
     except RuntimeError:  # under vmap no value can be looked at
-        return
-    if not single:
-        number = int(borne[borne != 1][0])
-        message = f"a document of a multi-class task has exactly one label; got one with {number}"
+        return borne > 0
+    if several:
+        number = int(borne.max())
+        message = f"a document of a multi-class task has one label; got one with {number}"
         raise ValueError(message)
+    return borne > 0
 
 
 class EntryLoss(LabelLoss):
@@ -114,7 +118,7 @@ class EntryLoss(LabelLoss):
 
 
 class SoftmaxLoss(LabelLoss):
-    """A loss for tasks with exactly one label a document.
+    """A loss for tasks with one label a document; one without costs nothing.
 
     Args:
         weights: One a label, shape ``(c,)``; a document weighs as its label does.
@@ -143,9 +147,10 @@ class SoftmaxLoss(LabelLoss):
         z = widened(logits)
         if self.shift is not None:
             z = z + like(self.shift, z)
-        _check_one_label(targets)
+        borne = _at_most_one(targets)
         label = targets.float().argmax(dim=1)
         losses = F.cross_entropy(z, label, reduction="none")
+        losses = torch.where(borne, losses, torch.zeros_like(losses))
         if self.gamma:
             losses = losses * torch.exp(self.gamma * _log_of_rest(losses))
         if self.weights is not None:

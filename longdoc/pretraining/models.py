@@ -28,9 +28,10 @@ from longdoc.backbones.linear import use_fast_linears
 from longdoc.backbones.llama import use_packed_attention
 from longdoc.backbones.mamba import use_modular_mixers
 from longdoc.backbones.neighbours import PLACES, look_at_neighbours
-from longdoc.backbones.settings import BackboneSettings
+from longdoc.backbones.settings import ATTENTION_DROPOUT, BackboneSettings
 from longdoc.pretraining.batches import IGNORED
 from longdoc.pretraining.objective import linear_cross_entropy
+from longdoc.settings import require
 
 
 class PredictsTokens:
@@ -128,7 +129,9 @@ def make(
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model: PreTrainedModel = build.weights(MODELS[card.family], card, settings, len(tokenizer))
+        model: PreTrainedModel = build.weights(
+            MODELS[card.family], card, settings, len(tokenizer), **_changes(card, settings)
+        )
     if card.family in PLACES and build.starts_at_random(card, settings):
         look_at_neighbours(model)
     if card.family == "bert":
@@ -140,6 +143,24 @@ def make(
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return prepared(model)
+
+
+def _changes(card: BackboneCard, settings: BackboneSettings) -> dict[str, Any]:
+    """Say what of a checkpoint's configuration pretraining changes.
+
+    Raises:
+        SettingsError: A setting has no meaning here.
+    """
+    name, rate = ATTENTION_DROPOUT.get(card.family), settings.attention_dropout
+    alone = "left out for pretraining, which reads every token by itself"
+    require(settings.pooling == "auto", "backbone.pooling", alone, settings.pooling)
+    if card.causal:
+        packed = f"left out: {card.name} learns from documents one after the other, without it"
+        require(not rate, "backbone.attention_dropout", packed, rate)
+        return {} if name is None else {name: 0.0}  # a checkpoint's own may have some
+    fits = rate is None or 0 <= rate < 1
+    require(fits, "backbone.attention_dropout", "in 0..1, 1 excluded", rate)
+    return {} if rate is None else {str(name): rate}
 
 
 def prepared(model: PreTrainedModel) -> PreTrainedModel:

@@ -252,9 +252,10 @@ def _marks(tokenizer: PreTrainedTokenizerBase, *, causal: bool) -> Marks:
             message = f"the tokenizer has no {name.removesuffix('_id')}"
             raise SettingsError(message)
     if causal:
-        return Marks(found["pad_token_id"], len(tokenizer))
+        return Marks(found["pad_token_id"], tokenizer.vocab_size)
     cls, sep, mask = (found[name] for name in names)
-    return Marks(found["pad_token_id"], len(tokenizer), cls, sep, mask)
+    # Of the words alone: what was added to a tokenizer may have no vector.
+    return Marks(found["pad_token_id"], tokenizer.vocab_size, cls, sep, mask)
 
 
 def _learn(job: Job, progress: Progress) -> dict[str, Any]:

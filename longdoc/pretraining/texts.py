@@ -46,9 +46,11 @@ class HeldOut:
         self.parts: dict[bytes, list[int]] = {}
 
     def add(self, document: Document) -> None:
-        """Keep a held-out document's text and long paragraphs, in eight bytes each."""
-        number = len(self.whole)
-        self.whole.add(_key(document.text))
+        """Keep a digest of a held-out document's text, and of each of its long paragraphs."""
+        number, whole = len(self.whole), _key(document.text)
+        if whole in self.whole:  # held out twice, or by two sources
+            return
+        self.whole.add(whole)
         for key in {key for key, _ in _long_paragraphs(document)}:
             bearers = self.parts.setdefault(key, [])
             if len(bearers) <= STANDING:
@@ -171,13 +173,17 @@ class FileTexts(Source):
         return sum(file.stat().st_size for file in raw.text_files(self.path))
 
     def documents(self) -> Iterator[tuple[str, Document]]:
-        """Give all documents, each with its split; equal texts once."""
-        seen: set[bytes] = set()
+        """Give all documents, each with its split; equal texts once in each.
+
+        One that stands in training and is held out, too, is left out of training with the others.
+        """
+        seen: set[tuple[str, bytes]] = set()
         for split, document in raw.read_raw(self.path, self.fields):
             key = _key(document.text)
-            if key not in seen:
-                seen.add(key)
-                yield split or self._split(key), document
+            part = split or self._split(key)
+            if (part, key) not in seen:
+                seen.add((part, key))
+                yield part, document
 
     def _split(self, key: bytes) -> str:
         """Draw a document's split by its text, so that equal texts share one."""

@@ -120,9 +120,13 @@ def add_special_tokens(
     """
     before, behind = _special(tokenizer, causal)
     tokenizer.model_max_length = settings.max_tokens
-    # Both: the first is what is saved, the second what counts now.
+    # Each twice: the first is what is saved, the second what counts now.
     tokenizer.init_kwargs["split_special_tokens"] = True
     tokenizer.split_special_tokens = True
+    # Learned positions count from the left, and of longer texts the head is read.
+    for side in ("padding_side", "truncation_side"):
+        tokenizer.init_kwargs[side] = "right"
+        setattr(tokenizer, side, "right")
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:  # of those that are written in Python
         return

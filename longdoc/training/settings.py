@@ -1,5 +1,6 @@
 """How a model is trained."""
 
+import importlib.util
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,8 +173,10 @@ def check_report(settings: TrainingSettings) -> None:
     report_to = settings.report_to
     known = ("none", "all", *INTEGRATION_TO_CALLBACK)
     require(report_to in known, "training.report_to", ", ".join(known), report_to)
-    unknown = ("none", "all", "azure_ml", "flyte")  # of which the list does not say it for sure
-    if report_to not in (*unknown, *get_available_reporting_integrations()):
+    # Of these two the list does not say it for sure.
+    packages = {"azure_ml": "azureml", "flyte": "flytekit"}
+    there = {name for name, package in packages.items() if importlib.util.find_spec(package)}
+    if report_to not in ("none", "all", *there, *get_available_reporting_integrations()):
         message = f"training.report_to {report_to} needs a package of that name; install it"
         raise MissingPartError(message)
 

@@ -221,6 +221,11 @@ def test_what_lora_cannot_do_is_said():
         SettingsError, match="which modules of a 'roberta' LoRA goes to must be said"
     ):
         add_lora(RobertaForSequenceClassification(config))
+    wrapped = add_lora(RobertaForSequenceClassification(config), target_modules=["query"])
+    trained = {name for name, part in wrapped.named_parameters() if part.requires_grad}
+    heads = {name for name in trained if "classifier" in name}
+    assert len(heads) == 4
+    assert all("lora_" in name for name in trained - heads)
     with pytest.raises(SettingsError, match="must be lists of ends of names; got one text"):
         add_lora(MambaForSequenceClassification(tiny.mamba()), target_modules="in_proj")
 

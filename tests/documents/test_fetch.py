@@ -282,3 +282,25 @@ def test_a_part_goes_on_where_the_answer_does_not_repeat_its_mark(server, tmp_pa
 
     assert get(server, terse, tmp_path) == DIGEST
     assert len(server.asked) == 4
+
+
+@pytest.mark.parametrize("sign", ["weak", "total"])
+def test_a_part_of_another_version_is_dropped_though_its_mark_is_not_repeated(
+    server, tmp_path, sign
+):
+    new = CONTENT[::-1] + b"more"
+
+    def renewed(handler, number):
+        if number == 0:
+            return handler.answer(CONTENT, 200, 300_000, ETag='"1"')
+        start = int(handler.headers.get("Range", "bytes=0-")[6:-1])
+        if start:
+            whole = len(new) if sign == "total" else len(CONTENT)
+            marks = {"ETag": 'W/"2"'} if sign == "weak" else {}
+            span = f"bytes {start}-{whole - 1}/{whole}"
+            return handler.answer(new[start:whole], 206, Content_Range=span, **marks)
+        return handler.answer(new, 200, ETag='"2"')
+
+    whole = hashlib.sha256(new).hexdigest()  # and no mixture of the two, which has another
+    with pytest.raises(DataError, match=f"gives another file: SHA-256 {whole}"):
+        get(server, renewed, tmp_path)

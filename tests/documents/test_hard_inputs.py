@@ -277,6 +277,21 @@ def test_ranges_in_brackets_and_labels_with_a_separator_are_labels(tmp_path):
     assert found[0].labels == ("[Tax, VAT]", "[Rent]")
 
 
+@pytest.mark.parametrize(
+    ("text", "separator"),
+    [("[Tax, VAT]", ","), ("['a' 'b']", " "), ("['Tax; fees', VAT]", ";")],
+)
+def test_a_separator_does_not_cut_what_brackets_and_quotes_hold_together(tmp_path, text, separator):
+    with pytest.raises(DataError, match="is no list as JSON or Python writes it"):
+        own(tmp_path, [text], separator=separator)
+
+
+@pytest.mark.parametrize("name", ["python-imports", "synthetic", "bytecode"])
+def test_a_path_that_nothing_is_read_from_is_refused(name):
+    with pytest.raises(SettingsError, match=f"data.path must be left out for {name}"):
+        catalog.load(DataSettings(dataset=name, path="/nowhere"))
+
+
 def test_a_group_is_no_label_and_the_same_however_it_is_written(tmp_path):
     (tmp_path / "train.csv").write_text("text,category,fire,water\na,3,1,0\nb,4,0,1\n")
     (tmp_path / "test.csv").write_text("text,category,fire,water\nc,5.0,1,0\n")

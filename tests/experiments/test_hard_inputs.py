@@ -161,3 +161,21 @@ def test_a_tokenizer_of_every_class_frames_texts_once_it_was_saved(tmp_path, kin
         (tmp_path / "backbone" / "tokenizer.json").read_text()
     )
     assert longdoc.load_model(run)[1]("The lift")["input_ids"][-1] == end
+
+
+def test_a_label_of_validation_that_training_lacks_stops_no_training(tmp_path):
+    rows = [
+        {"text": f"{label} letter {n} of {label}", "label": label, "split": split}
+        for split, labels in (("train", "abc"), ("validation", "abcd"), ("test", "abc"))
+        for n in range(6)
+        for label in labels
+    ]
+    file = tmp_path / "own.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    settings = {
+        "data": {"dataset": str(file)}, "backbone": {"name": "bert-mini", "pretrained": False},
+        "tokens": {"max_tokens": 16, "vocabulary": 300}, "training": {"epochs": 1},
+    }  # fmt: skip
+    run = longdoc.train(settings, tmp_path / "runs")
+    assert run.data["labels"] == ["a", "b", "c"]
+    assert np.isfinite(run.metrics["splits"]["validation"]["fixed"]["macro-f1"])

@@ -9,7 +9,7 @@ from transformers import BertConfig, BertForMaskedLM, GPTNeoConfig, GPTNeoForCau
 from longdoc.errors import RunError, SettingsError
 from longdoc.pretraining import learner, models, run
 from longdoc.pretraining.settings import PretrainingSettings, TextSettings
-from longdoc.pretraining.texts import open_source
+from longdoc.pretraining.texts import hold_out, open_source
 from longdoc.settings import build
 from longdoc.tokens import tokenizers
 
@@ -166,3 +166,36 @@ def test_standard_clauses_do_not_make_a_document_a_copy(tmp_path):
     source = open_source(str(tmp_path / "texts"), TextSettings())
     splits = [text.split for text in source]
     assert splits.count("train") > 250
+
+
+def test_a_text_that_two_sources_hold_out_says_no_more_than_once(tmp_path):
+    draw = random.Random(0)
+    clause = [" ".join(f"{draw.random():.3f}" for _ in range(60)) for _ in range(30)]
+
+    def contract(number):
+        own = " ".join(f"{number}.{draw.random():.3f}" for _ in range(70))
+        return "\n".join([own, *draw.sample(clause, 3)])
+
+    first = [contract(number) for number in range(200)]
+    for name, part in (("a", first), ("b", first[::2])):
+        lines = [json.dumps({"paragraphs": text.split("\n")}) for text in part]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    sources = [open_source(str(tmp_path / f"{n}.jsonl"), TextSettings()) for n in ("a", "a", "b")]
+    hold_out(sources[:1])
+    alone = sum(text.split == "train" for text in sources[0])
+    assert sources[0].left_out == 0
+    hold_out(sources[1:])
+    assert sum(text.split == "train" for text in sources[1]) == alone
+    assert sources[1].left_out == 0
+
+
+@pytest.mark.parametrize("name", ["valid", "validation", "val", "test"])
+def test_a_held_out_file_that_is_read_after_training_counts_the_same(tmp_path, name):
+    rows = [json.dumps({"text": f"letter {n} to the court"}) for n in range(40)]
+    (tmp_path / "train.jsonl").write_text("\n".join(rows))
+    (tmp_path / f"{name}.jsonl").write_text("\n".join(rows[30:]))
+    source = open_source(str(tmp_path), TextSettings())
+    found = [text.split for text in source]
+    assert found.count("train") == 30
+    assert len(found) == 40
+    assert source.left_out == 10
