@@ -13,7 +13,8 @@ from longdoc.errors import DataError, LongdocError, MissingPartError
 
 NEW = ("score", "classifier", "lm_head", "cls")
 """Names of what stands on top of a backbone, for a task that the checkpoint was not made for."""
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "tokenizer.model")
+"""One of which every tokenizer leaves where it is saved."""
 READING = (OSError, ValueError, RuntimeError, KeyError, SafetensorError)
 """What transformers raises where a checkpoint is not there, damaged, or another's."""
 
@@ -140,9 +141,8 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
     lacks = folder.is_dir() and not any((folder / file).is_file() for file in TOKENIZER_FILES)
     if lacks or len(tokenizer) <= len(set(tokenizer.all_special_ids)) + 1:
         message = (
-            f"{name} has no tokenizer, without which its weights say nothing; "
-            f"allowed: a folder with {', '.join(TOKENIZER_FILES[:-1])} or {TOKENIZER_FILES[-1]} "
-            f"beside config.json (tokenizer.save_pretrained)"
+            f"{name} has no tokenizer, without which its weights say nothing; save it beside "
+            f"config.json (tokenizer.save_pretrained)"
         )
         raise DataError(message)
 

@@ -206,12 +206,10 @@ def _refuse_another(folder: Path, configuration: str) -> None:
     Raises:
         DataError: Naming both.
     """
-    for part in reversed(folder.resolve().parts):
-        if part in EVERY:
-            if part != configuration:
-                message = f"{folder} holds {part}; for this task give the folder {configuration}"
-                raise DataError(message)
-            return
+    part = folder.resolve().name
+    if part in EVERY and part != configuration:
+        message = f"{folder} holds {part}; for this task give the folder {configuration}"
+        raise DataError(message)
 
 
 def _split(name: Path) -> str:

@@ -62,8 +62,8 @@ def load(task: str, path: str | None = None) -> Corpus:
     if not reading.records:
         message = f"{found}: no train, dev or test folder with .json files in it"
         raise DataError(message)
-    beside = next((reading.beside[n] for n in DESCRIPTORS if n in reading.beside), None)
-    thesaurus = _thesaurus(found, beside, task)
+    named = next((name for name in DESCRIPTORS if name in reading.beside), DESCRIPTORS[0])
+    thesaurus = _thesaurus(found, named, reading.beside.get(named), task)
     splits = {split: _documents(reading.records, split) for split in FOLDERS.values()}
     labels = by_frequency(splits["train"])
     if task == "concepts":
@@ -158,7 +158,7 @@ def _strings(name: str, value: Any, field: str) -> list[str]:
 
 
 def _thesaurus(
-    place: Path, content: bytes | None, task: str
+    place: Path, name: str, content: bytes | None, task: str
 ) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Read concept -> name and parents; without the file there are no names.
 
@@ -167,15 +167,15 @@ def _thesaurus(
     """
     if content is None:
         if task == "level-1":
-            message = f"{place}: no {DESCRIPTORS[0]} in it, which task level-1 needs"
+            message = f"{place}: no {name} in it, which task level-1 needs"
             raise DataError(message)
         return {}
     found = {}
-    for concept, entry in json_object(DESCRIPTORS[0], content).items():
+    for concept, entry in json_object(name, content).items():
         if not isinstance(entry, dict) or not isinstance(entry.get("label"), str):
-            message = f"{DESCRIPTORS[0]}: concept {concept!r} must be an object with a label"
+            message = f"{name}: concept {concept!r} must be an object with a label"
             raise DataError(message)
-        parents = _strings(f"{DESCRIPTORS}, concept {concept}", entry.get("parents"), "parents")
+        parents = _strings(f"{name}, concept {concept}", entry.get("parents"), "parents")
         found[concept] = (entry["label"], tuple(parents))
     return found
 

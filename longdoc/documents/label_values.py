@@ -45,7 +45,8 @@ def _listed(where: str, field: str, text: str, separator: str | None) -> Any:
 def _is_plain(part: str) -> bool:
     """Say whether a label between separators is one by itself, and no end of a list."""
     paired = all(part.count(a) == part.count(b) for a, b in ("[]", "()"))
-    return paired and not set(part) & set("'\"")
+    inside = part.strip().strip("[]()").strip()
+    return paired and not {inside[:1], inside[-1:]} & {"'", '"'}
 
 
 def label_value(

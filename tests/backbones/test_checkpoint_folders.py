@@ -9,6 +9,7 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
+    ByT5Tokenizer,
     GPTNeoConfig,
     GPTNeoForCausalLM,
     GPTNeoForSequenceClassification,
@@ -194,3 +195,10 @@ def test_pretraining_goes_on_without_dropout_between_packed_documents(folder):
     wanted = BackboneSettings(name=str(place), attention_dropout=0.1)
     with pytest.raises(SettingsError, match=r"backbone\.attention_dropout must be left out"):
         models.make(card, wanted, tokenizer, 0)
+
+
+def test_a_tokenizer_of_bytes_has_no_file_of_words(tmp_path):
+    MambaForCausalLM(MambaConfig(vocab_size=384, state_size=4, **SMALL)).save_pretrained(tmp_path)
+    ByT5Tokenizer().save_pretrained(tmp_path)
+    chosen = BackboneSettings(name=str(tmp_path))
+    assert len(building.own_tokenizer(building.resolve(chosen), chosen)) == 384

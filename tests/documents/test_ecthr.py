@@ -209,6 +209,13 @@ def test_a_folder_of_another_tasks_labels_is_refused(tmp_path, name, task, folde
         catalog.load(DataSettings(dataset=name, task=task, path=str(place)))
 
 
+def test_the_name_of_a_folder_further_up_says_nothing(tmp_path):
+    place = tmp_path / "violation-prediction" / "data" / "cases"
+    place.parent.mkdir(parents=True)
+    jsonl(place)
+    assert len(ecthr.load("allegations", str(place)).splits["train"]) == 3
+
+
 def test_a_folder_of_its_own_task_is_read(tmp_path):
     parquet(tmp_path / "violation-prediction-of-2021", "violation-prediction")
     place = tmp_path / "violation-prediction-of-2021" / "violation-prediction"

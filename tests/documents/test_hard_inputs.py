@@ -275,6 +275,8 @@ def test_ranges_in_brackets_and_labels_with_a_separator_are_labels(tmp_path):
     assert [document.labels for document in own(tmp_path, ranges)] == [(r,) for r in ranges]
     found = own(tmp_path, ["[Tax, VAT]; [Rent]"], separator=";")
     assert found[0].labels == ("[Tax, VAT]", "[Rent]")
+    found = own(tmp_path, ["[A] Children's books;[B] Law [x]"], separator=";")
+    assert found[0].labels == ("[A] Children's books", "[B] Law [x]")
 
 
 @pytest.mark.parametrize(
