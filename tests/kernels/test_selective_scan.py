@@ -2,6 +2,9 @@
 
 import itertools
 import multiprocessing
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -386,3 +389,30 @@ def test_without_the_library_the_blocked_variant_runs(monkeypatch):
     wanted = reference.selective_scan(**given, delta_softplus=True)
     found = choose.selective_scan(**given, delta_softplus=True)
     assert_close(found, wanted, tolerances.SCAN_FLOAT32)
+
+
+PEAK = """
+import resource, sys, torch
+from longdoc.kernels import selective_scan
+d, l, n = 128, 4096, 16
+u, delta = torch.randn(1, d, l, requires_grad=True), torch.randn(1, d, l, requires_grad=True)
+A = -torch.rand(d, n)
+B, C = (torch.randn(*sys.argv[1:] and (d, n) or (1, n, l), requires_grad=True) for _ in "BC")
+warm = selective_scan(u[..., :64], delta[..., :64], A, *(
+    part if part.dim() == 2 else part[..., :64] for part in (B, C)), delta_softplus=True)
+warm.sum().backward()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+selective_scan(u, delta, A, B, C, delta_softplus=True).sum().backward()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.parametrize("constant", [[], ["constant"]])
+def test_blocks_do_not_keep_what_they_promise_not_to_keep(constant):
+    environment = {**os.environ, "LONGDOC_NATIVE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, *constant],
+        capture_output=True, text=True, env=environment, check=True,
+    )  # fmt: skip
+    # Megabytes; a tensor of (b, d, l, n) has 32, and in pieces it had come to several hundred.
+    assert float(done.stdout) < 32

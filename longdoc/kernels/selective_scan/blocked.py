@@ -3,11 +3,15 @@
 Letters as in ``reference.py``. Runs anywhere torch does. Inside a block of ``BLOCK`` tokens the
 recurrence is combined pairwise in log2(BLOCK) steps (blelloch1990prefix); between blocks the state
 is carried. With gradients each block is recomputed in the backward pass, so that no tensor of size
-``(b, d, l, n)`` is kept.
+``(b, d, l, n)`` is kept; outputs and states go into two tensors that are there from the beginning,
+because small tensors that stay between large ones that go leave an allocator holes it cannot use.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 from longdoc.kernels.selective_scan import reference
@@ -43,18 +47,85 @@ def selective_scan(
     h = torch.zeros(*u.shape[:2], A.shape[1], dtype=kind, device=u.device)
     if initial_state is not None:
         h = initial_state.to(kind)
+    arguments = (h, x, step, A.to(kind), B.to(kind), C.to(kind))
+    scan = _followed if _is_followed(arguments) else _Blocks.apply
+    y, h = scan(*arguments)
+    y = reference.finish(y, x, D, z).to(u.dtype)
+    return (y, h) if return_last_state else y
+
+
+class _Blocks(torch.autograd.Function):
+    """All blocks, one after the other; only the states between them are kept."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, *tokens: Tensor) -> tuple[Tensor, Tensor]:
+        x = tokens[0]
+        cuts = _cuts(x)
+        outputs, first = torch.empty_like(x), h
+        states = h.new_empty(len(cuts), *h.shape) if any(ctx.needs_input_grad) else None
+        for number, cut in enumerate(cuts):
+            if states is not None:
+                states[number] = h
+            outputs[..., cut], h = _block(h, *_cut(tokens, cut))
+        if states is not None:
+            ctx.save_for_backward(states, first, *tokens)
+        return outputs, h.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *from_above: Tensor) -> tuple[Tensor | None, ...]:
+        above, d_h = from_above
+        states, first, *tokens = ctx.saved_tensors
+        if torch.is_grad_enabled():  # gradients of these gradients are wanted
+            return _followed_back((first, *tokens), from_above, ctx.needs_input_grad)
+        found = [torch.zeros_like(part) for part in tokens]
+        for number, cut in reversed(list(enumerate(_cuts(tokens[0])))):
+            parts = [
+                part.detach().requires_grad_() for part in (states[number], *_cut(tokens, cut))
+            ]
+            with torch.enable_grad():
+                results = _block(*parts)
+            d_h, *gradients = torch.autograd.grad(results, parts, (above[..., cut], d_h))
+            for whole, gradient in zip(found, gradients, strict=True):
+                (whole if whole.dim() == 2 else whole[..., cut]).add_(gradient)
+        return (d_h, *found)
+
+
+def _cuts(x: Tensor) -> list[slice]:
+    return [slice(start, start + BLOCK) for start in range(0, x.shape[2], BLOCK)]
+
+
+def _cut(parts: tuple[Tensor, ...] | list[Tensor], cut: slice) -> list[Tensor]:
+    """Give the tokens of a block; what is constant, (d, n), is as it is."""
+    return [part if part.dim() == 2 else part[..., cut] for part in parts]
+
+
+def _is_followed(arguments: tuple[Tensor, ...]) -> bool:
+    """Say whether every operation must be seen: by a compiler, torch.func, or for tangents."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return True
+    return any(forward_ad.unpack_dual(part).tangent is not None for part in arguments)
+
+
+def _followed(h: Tensor, *tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Scan in operations that torch differentiates by itself, as often and as it likes."""
     outputs = []
-    for start in range(0, u.shape[2], BLOCK):
-        cut = slice(start, start + BLOCK)
-        parts = [part if part.dim() == 2 else part[..., cut] for part in (B.to(kind), C.to(kind))]
-        arguments = (h, x[..., cut], step[..., cut], A.to(kind), *parts)
+    for cut in _cuts(tokens[0]):
+        arguments = (h, *_cut(tokens, cut))
         if torch.is_grad_enabled():
             y, h = checkpoint(_block, *arguments, use_reentrant=False)
         else:
             y, h = _block(*arguments)
         outputs.append(y)
-    y = reference.finish(torch.cat(outputs, dim=2), x, D, z).to(u.dtype)
-    return (y, h) if return_last_state else y
+    return torch.cat(outputs, dim=2), h
+
+
+def _followed_back(
+    arguments: tuple[Tensor, ...], from_above: tuple[Tensor, ...], needed: tuple[bool, ...]
+) -> tuple[Tensor | None, ...]:
+    """Give gradients that can be differentiated again."""
+    wanted = [part for part, need in zip(arguments, needed, strict=True) if need]
+    found = iter(torch.autograd.grad(_followed(*arguments), wanted, from_above, create_graph=True))
+    return tuple(next(found) if need else None for need in needed)
 
 
 def _block(
