@@ -62,7 +62,12 @@ def _advice() -> list[str]:
     for backbone in BACKBONES.values():
         if _weights(backbone.name).startswith("not installed"):
             found.append(f"{backbone.name}: {_weights(backbone.name)}")
-    if native_library.load() is None:
+    if native_library.reason_against().endswith("=0 is set"):
+        found.append(
+            "the scan runs without compiled kernels, about ten times slower, because "
+            f"{native_library.reason_against()}: unset it"
+        )
+    elif native_library.load() is None:
         why = (
             "a C++ compiler is here"
             if shutil.which("c++") or shutil.which("g++")

@@ -78,6 +78,9 @@ class InTransformers:
 
     def __init__(self) -> None:
         self._asked: list[tuple[Any, str]] = []
+        self._ask_all()
+
+    def _ask_all(self) -> None:
         for family in FAMILIES:
             name = f"transformers.models.{family}.modeling_{family}"
             try:
@@ -112,6 +115,8 @@ class InTransformers:
                     setattr(module, function, theirs)
 
     def __enter__(self) -> "InTransformers":
+        if not self._asked:  # entered again after it was left
+            self._ask_all()
         return self
 
     def __exit__(

@@ -196,6 +196,8 @@ def test_doctor_says_which_kernels_run_and_why():
     without = run_command("doctor", LONGDOC_NATIVE="0").stdout
     assert "because LONGDOC_NATIVE=0 is set" in without
     assert "about ten times slower" in without
+    assert "unset it" in without
+    assert "install longdoc again" not in without
 
 
 @pytest.mark.slow

@@ -63,3 +63,13 @@ def test_using_it_twice_is_undone_by_the_first():
     first.undo()
     first.undo()
     assert module.mamba_selective_scan is before
+
+
+def test_a_handle_that_is_entered_again_replaces_again():
+    module = importlib.import_module("transformers.models.mamba.modeling_mamba")
+    theirs = module.mamba_selective_scan
+    handle = use_in_transformers()
+    for _ in range(3):
+        with handle:
+            assert module.mamba_selective_scan is not theirs
+        assert module.mamba_selective_scan is theirs

@@ -373,6 +373,7 @@ def test_float64_in_gives_float64_out():
         ({"delta": torch.zeros(2, 20, 36)}, "delta must have the shape of u"),
         ({"A": torch.zeros(19, 5)}, r"A must have shape \(20, n\)"),
         ({"B": torch.zeros(2, 4, 37)}, r"B must have shape \(2, 5, 37\)"),
+        ({"C": torch.zeros(5)}, r"C must have shape \(2, 5, 37\)"),
         ({"C": torch.zeros(2, 3, 5, 37)}, "with g dividing 20"),
     ],
 )

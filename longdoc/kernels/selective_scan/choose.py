@@ -130,7 +130,7 @@ def check(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> None:
     n = A.shape[1]
     for name, part in (("B", B), ("C", C)):
         grouped = part.dim() == 4 and part.shape[1] > 0 and d % part.shape[1] == 0
-        shapes = {2: (d, n), 3: (b, n, length), 4: (b, part.shape[1], n, length)}
+        shapes = {2: (d, n), 3: (b, n, length), 4: (b, *part.shape[1:2], n, length)}
         if part.shape != shapes.get(part.dim()) or (part.dim() == 4 and not grouped):
             message = (
                 f"{name} must have shape ({b}, {n}, {length}), ({b}, g, {n}, {length}) with g "
