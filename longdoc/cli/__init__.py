@@ -14,6 +14,7 @@ import cyclopts
 from longdoc.errors import LongdocError
 
 app = cyclopts.App(
+    suppress_keyboard_interrupt=False,  # what is said of it is said below
     name="longdoc",
     help="Compare Mamba, GPT-Neo, BERT and simple baselines at classifying long documents.",
     version=lambda: __import__("importlib.metadata").metadata.version("longdoc"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -108,3 +109,17 @@ def test_a_slip_in_an_option_is_no_file(run, tmp_path):
     done = run_command("predict", str(run), str(tmp_path / "x.txt"), "--txt-field", "x")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "longdoc: there is no option or file --txt-field\n"
+
+
+def test_an_interrupted_training_says_that_the_same_command_goes_on(tmp_path):
+    command = [
+        sys.executable, "-m", "longdoc", "train", "--data.dataset", "examples/letters.jsonl",
+        "--training.epochs", "300", "--training.patience", "300", "--output", str(tmp_path),
+    ]  # fmt: skip
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        seen = next((line for line in process.stderr if "epoch" in line), "")
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert seen
+    assert process.returncode == 130
+    assert rest.endswith("longdoc: interrupted; the same command goes on where it was\n")
