@@ -85,8 +85,8 @@ def resolve(settings: BackboneSettings) -> BackboneCard:
         config = AutoConfig.from_pretrained(settings.name, revision=settings.revision)
     except (OSError, ValueError, KeyError) as error:
         if (Path(settings.name) / "config.json").is_file():
-            reason = str(error).strip().partition("\n")[0]
-            message = f"{settings.name}: its config.json cannot be read: {reason[:200]}"
+            reason = loading.first_line(error)
+            message = f"{settings.name}: its config.json cannot be read: {reason}"
             raise SettingsError(message) from error
         message = (
             f"backbone.name {settings.name!r} is no catalogue name, no folder with a config.json, "

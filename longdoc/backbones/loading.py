@@ -73,6 +73,7 @@ def _refuse(place: str | Path, model: PreTrainedModel, what: str, names: list[st
 
 def _restart(model: PreTrainedModel, head: torch.nn.Module) -> None:
     """Draw a head anew: a checkpoint's is of other labels, even where there are as many."""
+    # transformers draws nothing that bears this mark, which it leaves on all it has read.
     for part in head.modules():
         for parameter in part.parameters(recurse=False):
             parameter._is_hf_initialized = False  # type: ignore[attr-defined]
@@ -112,17 +113,21 @@ def translated(read: Callable[[], Any], name: str, what: str) -> Any:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         if Path(name).is_dir():
-            reason = str(error).strip().partition("\n")[0]
             message = f"{name}: {what} cannot be read from this folder{_advice(Path(name), what)}"
-            raise DataError(f"{message}: {type(error).__name__}: {reason[:200]}") from error
+            raise DataError(f"{message}: {first_line(error)}") from error
         if not isinstance(error, OSError | ValueError):
-            message = f"{name}: {what} cannot be read: {type(error).__name__}: {str(error)[:200]}"
+            message = f"{name}: {what} cannot be read: {first_line(error)}"
             raise DataError(message) from error
         message = (
             f"{name} is neither in the local cache nor to be had from the hub; name a "
             f"local folder, or a backbone that needs no hub: mamba-mini, gpt-neo-mini, bert-mini"
         )
         raise MissingPartError(message) from error
+
+
+def first_line(error: Exception) -> str:
+    """Give what an error says, without the list of attempts that transformers adds."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
 
 
 def _advice(folder: Path, what: str) -> str:

@@ -1,6 +1,7 @@
 """``longdoc doctor``."""
 
 import importlib.util
+import os
 import shutil
 
 from longdoc import environment
@@ -62,10 +63,10 @@ def _advice() -> list[str]:
     for backbone in BACKBONES.values():
         if _weights(backbone.name).startswith("not installed"):
             found.append(f"{backbone.name}: {_weights(backbone.name)}")
-    if native_library.reason_against().endswith("=0 is set"):
+    if os.environ.get(native_library.SWITCH) == "0":
         found.append(
             "the scan runs without compiled kernels, about ten times slower, because "
-            f"{native_library.reason_against()}: unset it"
+            f"{native_library.SWITCH}=0 is set: unset it"
         )
     elif native_library.load() is None:
         why = (

@@ -149,8 +149,12 @@ def _append(stream: IO[bytes], chunk: bytes, part: Path) -> None:
 
 def _mark(answer: requests.Response) -> str:
     """Give what tells versions of a file apart; empty where nothing vouches for its bytes."""
-    mark = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+    mark = _given(answer)
     return "" if mark.startswith("W/") else mark
+
+
+def _given(answer: requests.Response) -> str:
+    return answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
 
 
 def _same_mark(
@@ -163,8 +167,7 @@ def _same_mark(
     Raises:
         _BrokenOffError: It does not; the part is no longer of use.
     """
-    mark = str(known.get("mark", ""))
-    given = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+    mark, given = str(known.get("mark", "")), _given(answer)
     repeated = given.removeprefix("W/") in ("", mark) or (not mark and given.startswith("W/"))
     if repeated and (whole is None or known.get("total") in (None, whole)):
         return mark

@@ -24,7 +24,7 @@ from longdoc.errors import DataError
 from longdoc.locks import locked
 from longdoc.progress import Progress, silent
 
-NEEDS_NOTHING = ("python-imports", "synthetic", "bytecode", git_log.CARD.name)
+NEEDS_NOTHING = (*catalog.MADE_HERE, git_log.CARD.name)
 SINGLE_ENDINGS = (".json", ".json.gz", ".zip")
 
 

@@ -164,7 +164,7 @@ def check(settings: TrainingSettings) -> None:
 
 
 def check_report(settings: TrainingSettings) -> None:
-    """Refuse a place to report to that nobody knows, before anything is read.
+    """Refuse a place to report to that nobody knows, before a training begins.
 
     Raises:
         SettingsError: Nobody does.

@@ -40,8 +40,8 @@ def tokenizer():
 def folder(tmp_path, tokenizer):
     """Save a model of a family beside its tokenizer."""
 
-    def save(family, vocabulary=None):
-        size = vocabulary or len(tokenizer)
+    def save(family):
+        size = len(tokenizer)
         if family == "bert":
             model = BertForMaskedLM(BertConfig(vocab_size=size, **SMALL, **HEADS))
         elif family == "gpt_neo":
@@ -94,11 +94,11 @@ def test_weights_that_would_be_random_are_refused(folder, family, fault):
     if fault == "prefix":
         changed(place, lambda kept: {f"module.{name}": value for name, value in kept.items()})
     elif fault == "layers":
-        name = "num_layers" if family == "gpt_neo" else "num_hidden_layers"
-        more = {"attention_types": [[["global", "local"], 2]]} if family == "gpt_neo" else {}
-        configured(place, **{name: 4, **more})
         if family == "gpt_neo":
-            configured(place, attention_layers=["global", "local"] * 2)
+            kinds = {"attention_types": [[["global", "local"], 2]]}
+            configured(place, num_layers=4, attention_layers=["global", "local"] * 2, **kinds)
+        else:
+            configured(place, num_hidden_layers=4)
     else:
         changed(place, lambda kept: {f"other.{n}": torch.zeros(2) for n in range(len(kept))})
     with pytest.raises(DataError, match=r"its weights lack \d+ of the \d+ tensors of a .* random"):

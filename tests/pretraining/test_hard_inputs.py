@@ -173,14 +173,15 @@ def test_a_text_that_two_sources_hold_out_says_no_more_than_once(tmp_path):
     clause = [" ".join(f"{draw.random():.3f}" for _ in range(60)) for _ in range(30)]
 
     def contract(number):
-        own = " ".join(f"{number}.{draw.random():.3f}" for _ in range(70))
+        own = " ".join(f"{number}.{draw.random():.3f}" for _ in range(150))  # more than half of it
         return "\n".join([own, *draw.sample(clause, 3)])
 
     first = [contract(number) for number in range(200)]
     for name, part in (("a", first), ("b", first[::2])):
         lines = [json.dumps({"paragraphs": text.split("\n")}) for text in part]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
-    sources = [open_source(str(tmp_path / f"{n}.jsonl"), TextSettings()) for n in ("a", "a", "b")]
+    kept_aside = TextSettings(held_out_share=0.15)
+    sources = [open_source(str(tmp_path / f"{name}.jsonl"), kept_aside) for name in ("a", "a", "b")]
     hold_out(sources[:1])
     alone = sum(text.split == "train" for text in sources[0])
     assert sources[0].left_out == 0
