@@ -4,7 +4,7 @@ Letters: ``b`` documents in the batch, ``l`` tokens, ``d`` hidden width.
 
 transformers' GPT-Neo builds a matrix of ``(l, l)`` a head and keeps masks of all its positions
 squared. Ours builds neither; where its eager path is asked for something only that has (attention
-weights, a cache, attention dropout), that path runs.
+weights, attention dropout, masks with holes, a cache that holds tokens already), that path runs.
 """
 
 import copy
@@ -13,7 +13,7 @@ from unittest import mock
 
 import torch
 from torch import Tensor, nn
-from transformers import GPTNeoConfig, GPTNeoModel, PreTrainedModel
+from transformers import Cache, DynamicCache, GPTNeoConfig, GPTNeoModel, PreTrainedModel
 from transformers.activations import NewGELUActivation
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.gpt_neo import modeling_gpt_neo
@@ -23,6 +23,7 @@ from transformers.models.gpt_neo.modeling_gpt_neo import (
 )
 
 from longdoc.backbones.activations import FastGelu
+from longdoc.backbones.rows import Rows, rows_of
 from longdoc.kernels import causal_attention
 from longdoc.kernels.documents import places_of
 
@@ -42,7 +43,7 @@ class BlockSelfAttention(GPTNeoSelfAttention):
     def forward(
         self,
         hidden_states: Tensor,
-        attention_mask: Tensor | None = None,
+        attention_mask: "Tensor | Rows | None" = None,
         layer_past: Any = None,
         use_cache: bool = False,
         output_attentions: bool = False,
@@ -53,31 +54,44 @@ class BlockSelfAttention(GPTNeoSelfAttention):
         Args:
             hidden_states: Shape ``(b, l, d)``.
             attention_mask: None, transformers' additive mask, or the places where documents begin
-                that lie one after the other, shape ``(documents + 1,)``.
-            layer_past: A cache; with one transformers' own path runs, as with the next two.
+                that lie one after the other, shape ``(documents + 1,)``; rows that hold more than
+                a document each come as :class:`Rows`.
+            layer_past: A cache to fill, or one that holds tokens, with which transformers' own
+                path runs, as with the next two.
             use_cache: Whether to keep keys and values.
             output_attentions: Whether weights are wanted.
             **kwargs: Passed on to transformers' own path.
         """
-        masked = attention_mask is not None and attention_mask.dim() > 1
+        rows = attention_mask if isinstance(attention_mask, Rows) else None
+        starts = attention_mask if isinstance(attention_mask, Tensor) else None
+        masked = starts is not None and starts.dim() > 1
         drops = self.training and self.attn_dropout.p > 0
-        packed = attention_mask is not None and not masked
-        if packed and (drops or layer_past is not None or output_attentions):
-            message = (
-                "documents one after the other have no attention dropout, cache or attention "
-                "weights; give them as rows with an attention_mask"
-            )
-            raise ValueError(message)
-        if masked or drops or layer_past is not None or output_attentions:
+        fresh = layer_past is None or _is_fresh(layer_past, self.layer_id)
+        own = drops or output_attentions or not fresh
+        if rows is not None or (starts is not None and not masked):
+            if own or (layer_past is not None and rows is None):
+                message = (
+                    "documents one after the other have no attention dropout, cache or attention "
+                    "weights; give them as rows with an attention_mask"
+                )
+                raise ValueError(message)
+        elif masked or own:
             return self._eager(
-                hidden_states, attention_mask, layer_past, use_cache, output_attentions, **kwargs
+                hidden_states, starts, layer_past, use_cache, output_attentions, **kwargs
             )
         query, key, value = (
             self._split_heads(project(hidden_states), self.num_heads, self.head_dim)  # type: ignore[no-untyped-call]
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
+        if layer_past is not None:
+            kept = (key, value) if rows is None else (rows.parts(key), rows.parts(value))
+            layer_past.update(*kept, self.layer_id)
         window = self.config.window_size if self.attention_type == "local" else None
-        found = causal_attention(query, key, value, 1.0, window, attention_mask)
+        found = (
+            causal_attention(query, key, value, 1.0, window, starts)
+            if rows is None
+            else rows.attend(query, key, value, window)
+        )
         found = self.out_proj(self._merge_heads(found, self.num_heads, self.head_dim))  # type: ignore[no-untyped-call]
         return self.resid_dropout(found), None
 
@@ -124,8 +138,12 @@ class BlockGPTNeoModel(WithoutMasks, GPTNeoModel):
     def forward(
         self,
         input_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
         attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        *,
         output_hidden_states: bool | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -133,58 +151,114 @@ class BlockGPTNeoModel(WithoutMasks, GPTNeoModel):
 
         Args:
             input_ids: Token numbers, shape ``(b, l)``.
+            past_key_values: A cache to fill or to go on from.
             attention_mask: 1 for real tokens, shape ``(b, l)``; or the places where documents
                 begin that lie one after the other, shape ``(documents + 1,)`` (then ``b = 1``).
+            token_type_ids: Token numbers whose embeddings are added, shape ``(b, l)``.
+            position_ids: Places of the tokens, shape ``(b, l)`` or ``(1, l)``. As in transformers,
+                where neither a mask nor a cache is there, a place that is not the one after the
+                last begins another document.
             inputs_embeds: Embedded tokens instead of ``input_ids``.
             output_hidden_states: Whether every layer's states are given.
-            **kwargs: What transformers' own forward takes; most of it makes that run.
+            **kwargs: ``use_cache``, ``return_dict`` and ``output_attentions`` as in transformers,
+                whose forward runs for the last and takes no notice of others.
+
+        Returns:
+            transformers' output, at padding too (in float32). What is learnt through states of
+            padding that sees nothing but padding is less: there transformers has gradients of
+            scores that rounding has made equal.
         """
-        if input_ids is not None and inputs_embeds is not None:
+        if (input_ids is None) == (inputs_embeds is None):
             message = "give either input_ids or inputs_embeds"
             raise ValueError(message)
-        starts = None
-        if attention_mask is not None and attention_mask.dim() == 1:
-            starts = attention_mask
-        if kwargs.get("use_cache") is None:
-            kwargs["use_cache"] = self.config.use_cache
-        weights = bool(self.config.output_attentions)
-        if starts is None and (weights or not _plain(attention_mask, kwargs)):
-            return super().forward(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                inputs_embeds=inputs_embeds,
-                output_hidden_states=output_hidden_states,
-                **kwargs,
-            )
-        embedded = self.wte(input_ids) if inputs_embeds is None else inputs_embeds
-        hidden = self.drop(embedded + self.wpe(_places(embedded, starts)))
-        wanted = output_hidden_states or (
-            output_hidden_states is None and self.config.output_hidden_states
+        x = self.wte(input_ids) if inputs_embeds is None else inputs_embeds
+        if position_ids is not None:
+            position_ids = position_ids.view(-1, x.shape[1])
+        cache = past_key_values
+        laid: Tensor | Rows | None = attention_mask
+        if attention_mask is None or attention_mask.dim() != 1:
+            cache = self._cache(cache, kwargs.get("use_cache"))
+            tells = position_ids is not None and attention_mask is None and cache is None
+            undecided = tells and torch.compiler.is_compiling()
+            if undecided or not self._serves(x, attention_mask, cache, kwargs):
+                return super().forward(
+                    inputs_embeds=x,
+                    past_key_values=past_key_values,
+                    attention_mask=attention_mask,
+                    token_type_ids=token_type_ids,
+                    position_ids=position_ids,
+                    output_hidden_states=output_hidden_states,
+                    **kwargs,
+                )
+            laid = rows_of(x, attention_mask, position_ids, cache is not None)
+        x = x + self.wpe(_places(x, laid) if position_ids is None else position_ids)
+        if token_type_ids is not None:
+            x = x + self.wte(token_type_ids.view(-1, x.shape[1]))
+        outputs = self._read(self.drop(x), laid, cache, output_hidden_states)
+        plain = (
+            self.config.return_dict if kwargs.get("return_dict") is None else kwargs["return_dict"]
         )
+        return outputs if plain else outputs.to_tuple()
+
+    def _cache(self, given: Cache | None, use_cache: bool | None) -> Cache | None:
+        """Give the cache to fill, one of our own where keys and values are wanted."""
+        wanted = self.config.use_cache if use_cache is None else use_cache
+        if given is None and wanted and not (self.gradient_checkpointing and self.training):
+            return DynamicCache(config=self.config)
+        return given
+
+    def _serves(
+        self, x: Tensor, mask: Tensor | None, cache: Cache | None, asked: dict[str, Any]
+    ) -> bool:
+        """Say whether documents are whole or padded at an end, and nothing was read before them."""
+        drops = self.training and self.config.attention_dropout > 0
+        weights = asked.get("output_attentions")
+        weights = self.config.output_attentions if weights is None else weights
+        if drops or weights or not (cache is None or _is_fresh(cache)) or not len(x):
+            return False
+        if mask is None:
+            return True
+        if mask.shape != x.shape[:2]:
+            return False
+        real = mask.bool()
+        begins = real[:, :1].sum(1) + (real[:, 1:] & ~real[:, :-1]).sum(1)
+        return bool((begins <= 1).all())
+
+    def _read(
+        self,
+        hidden: Tensor,
+        laid: "Tensor | Rows | None",
+        cache: Cache | None,
+        output_hidden_states: bool | None,
+    ) -> BaseModelOutputWithPast:
+        """Send embedded tokens through the layers."""
+        wanted = output_hidden_states
+        wanted = self.config.output_hidden_states if wanted is None else wanted
+        shape = hidden.shape
+        if isinstance(laid, Rows) and laid.starts is not None:
+            hidden = hidden.flatten(0, 1)[None]
         states = []
         for block in self.h:
-            states.append(hidden)
-            hidden = block(hidden, attention_mask=starts)[0]
-        hidden = self.ln_f(hidden)
-        outputs = BaseModelOutputWithPast(
-            last_hidden_state=hidden, hidden_states=(*states, hidden) if wanted else None
+            if wanted:
+                states.append(hidden)
+            hidden = block(hidden, attention_mask=laid, layer_past=cache)[0]
+        states.append(self.ln_f(hidden))
+        states = [state.view(shape) for state in states]
+        return BaseModelOutputWithPast(
+            last_hidden_state=states[-1],
+            past_key_values=cache,
+            hidden_states=tuple(states) if wanted else None,
         )
-        return outputs if kwargs.get("return_dict") is not False else outputs.to_tuple()
 
 
-def _plain(attention_mask: Tensor | None, kwargs: dict[str, Any]) -> bool:
-    """Say whether documents are whole or padded at their ends, and nothing else is asked for."""
-    if attention_mask is not None:
-        attention_mask = attention_mask.long()
-    asked = {name for name, value in kwargs.items() if value is not None and value is not False}
-    if asked - {"return_dict"}:
-        return False
-    return attention_mask is None or bool((attention_mask.diff(dim=1) <= 0).all())
+def _is_fresh(cache: Any, layer: int | None = None) -> bool:
+    """Say whether ``cache`` grows with what it is given, and was given nothing yet."""
+    return isinstance(cache, DynamicCache) and cache.get_seq_length(layer or 0) == 0
 
 
-def _places(embedded: Tensor, starts: Tensor | None) -> Tensor:
-    if starts is not None:
-        return places_of(starts)
+def _places(embedded: Tensor, laid: Tensor | Rows | None) -> Tensor:
+    if isinstance(laid, Tensor):
+        return places_of(laid)
     return torch.arange(embedded.shape[1], device=embedded.device)[None]
 
 

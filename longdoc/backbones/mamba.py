@@ -123,6 +123,8 @@ class ModularMambaMixer(MambaMixer):
         """Do what lies between the outer projections, ``(b, l, 2 d)`` to ``(b, l, d)``."""
         if torch.compiler.is_compiling():
             exchange = None
+        if exchange is not None:
+            exchange.check_same(type(self).__name__, *self._computed_with())
         u, gate = both.chunk(2, dim=2) if exchange is None else halves(both, exchange)
         u = self._convolve(u.transpose(1, 2), starts, cache, carried, exchange)
         u = _masked(u.transpose(1, 2), mask)
@@ -158,6 +160,23 @@ class ModularMambaMixer(MambaMixer):
             # Not in the type of u: rounded, it would not be the state that a whole document has.
             cache.update_recurrent_state(scanned[1], self.layer_idx)
         return scanned[0].transpose(1, 2)
+
+    def _computed_with(self) -> tuple[dict[str, Tensor], list[object]]:
+        """Give what :meth:`_mix` computes with: parameters by name, and the state of adapters."""
+        parts: dict[str, Tensor] = {}
+        state: list[object] = []
+        idle: set[str] = set()
+        for name, module in self.named_modules():
+            if name.split(".")[0] in ("in_proj", "out_proj"):
+                continue
+            active = getattr(module, "active_adapters", None)
+            if active is not None:  # peft's layers
+                state.append((name, tuple(active), module.disable_adapters, module.merged))
+                idle |= set(getattr(module, "lora_A", ())) - set(active)
+            if name.split(".")[-1] not in idle:
+                own = module.named_parameters(prefix=name, recurse=False)
+                parts.update(dict(own))
+        return parts, state
 
     def _convolve(
         self,

@@ -43,13 +43,13 @@ def places_of(starts: Tensor) -> Tensor:
     return (torch.arange(len(before), device=starts.device) - before)[None]
 
 
-def check_numbers(**given: Tensor) -> None:
+def check_numbers(**given: Tensor | None) -> None:
     """Refuse whole and complex numbers, of which kernels would make something else.
 
     Raises:
         ValueError: Which tensor it is.
     """
     for name, part in given.items():
-        if not part.is_floating_point():
+        if part is not None and not part.is_floating_point():
             message = f"{name} must be of a floating-point type; got {part.dtype}"
             raise ValueError(message)

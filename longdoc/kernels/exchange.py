@@ -3,6 +3,7 @@
 Letters: ``b`` documents, ``l`` tokens, ``d`` channels.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -45,6 +46,45 @@ class Exchange:
     def __init__(self) -> None:
         self.states: Tensor | None = None
         self.gradients = Gradients()
+        self._seen: tuple[dict[str, tuple[Tensor, int]], object] | None = None
+
+    def check_same(self, what: str, parts: Mapping[str, Tensor], state: object = None) -> None:
+        """Refuse to compute again with other parameters than the first time.
+
+        Autograd looks after what it keeps; what is computed again would silently be another.
+
+        Args:
+            what: The layer, for the message.
+            parts: Every parameter that is computed with, by name.
+            state: Anything else that must be the same, such as which adapter is active.
+
+        Raises:
+            RuntimeError: Which parameter was changed, or exchanged.
+        """
+        now = {name: (part, _version(part)) for name, part in parts.items()}
+        if self._seen is None:
+            self._seen = now, state
+            return
+        before, then = self._seen
+        alike = [
+            name
+            for name, (part, version) in now.items()
+            if name in before and before[name][0] is part and before[name][1] == version
+        ]
+        changed = [name for name in (*now, *before) if name not in alike]
+        if changed or then != state:
+            message = (
+                f"{changed[0] if changed else 'what is active'} of a {what} was changed after the "
+                "forward pass whose backward pass this is (optimizer.step(), another adapter, a "
+                "merge, functional_call); parts of a layer are computed again on the way back, "
+                "and gradients would be wrong: call backward first, or go forward again"
+            )
+            raise RuntimeError(message)
+
+
+def _version(x: Tensor) -> int:
+    # Tensors of inference mode count no changes.
+    return 0 if x.is_inference() else x._version
 
 
 def halves(both: Tensor, exchange: Exchange) -> tuple[Tensor, Tensor]:

@@ -196,6 +196,11 @@ def in_forward_mode() -> bool:
     return level >= 0 and not torch.compiler.is_compiling()
 
 
+def in_function_transform() -> bool:
+    """Say whether ``torch.func`` transforms what runs: it looks into torch's operations alone."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
 @functools.cache
 def _open() -> ctypes.CDLL:
     return ctypes.CDLL(str(_file()))

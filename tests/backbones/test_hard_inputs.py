@@ -1,5 +1,6 @@
 """Odd but possible uses of the backbones and of what they stand on."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from transformers import (
     BertConfig,
     BertModel,
     GPTNeoForCausalLM,
+    GPTNeoModel,
     LlamaForCausalLM,
     RobertaConfig,
     RobertaForSequenceClassification,
@@ -287,3 +289,215 @@ def test_a_kernel_that_runs_first_in_a_forked_child_ends():
         env=environment,
     )  # fmt: skip
     assert done.stdout == "7\n"
+
+
+class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+    """Notes the largest tensor that is made."""
+
+    def __init__(self):
+        super().__init__()
+        self.largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        given = func(*args, **(kwargs or {}))
+        for part in given if isinstance(given, list | tuple) else [given]:
+            if isinstance(part, torch.Tensor):
+                self.largest = max(self.largest, part.numel())
+        return given
+
+
+def before(length, rows=2):
+    mask = torch.ones(rows, length, dtype=torch.long)
+    mask[0, : length // 3] = 0
+    mask[1, -4:] = 0
+    return mask
+
+
+def behind(length, padding=3, rows=2):
+    mask = torch.ones(rows, length, dtype=torch.long)
+    mask[0, length - padding :] = 0
+    return mask
+
+
+def again(length, rows=2):
+    return torch.cat([torch.arange(length // 4), torch.arange(length - length // 4)]).expand(
+        rows, length
+    )
+
+
+ASKED = {
+    "nothing": lambda ids: {},
+    "no cache": lambda ids: {"use_cache": False},
+    "positions": lambda ids: {"position_ids": torch.arange(ids.shape[1])[None] + 3},
+    "several documents a row": lambda ids: {
+        "position_ids": again(ids.shape[1]), "use_cache": False
+    },
+    "places that begin again beside a cache": lambda ids: {"position_ids": again(ids.shape[1])},
+    "token types": lambda ids: {"token_type_ids": ids.flip(1)},
+    "padding before": lambda ids: {"attention_mask": before(ids.shape[1])},
+    "padding before, of true and false": lambda ids: {"attention_mask": before(ids.shape[1]) > 0},
+    "padding behind": lambda ids: {"attention_mask": behind(ids.shape[1])},
+    "padding behind of more than a window": lambda ids: {"attention_mask": behind(ids.shape[1], 99)},
+    "padding all over a row": lambda ids: {"attention_mask": behind(ids.shape[1], ids.shape[1])},
+    "places of one dimension": lambda ids: {
+        "position_ids": torch.arange(ids.shape[1]), "use_cache": False
+    },
+    "what transformers swallows": lambda ids: {"num_items_in_batch": torch.arange(3)},
+    "padding before, no cache": lambda ids: {
+        "attention_mask": before(ids.shape[1]), "use_cache": False
+    },
+    "padding before, places from one": lambda ids: {
+        "attention_mask": before(ids.shape[1]),
+        "position_ids": (before(ids.shape[1]).cumsum(1) - 1).clamp(min=0),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_gpt_neo_builds_no_square_and_equals_transformers(name):
+    torch.manual_seed(0)
+    length = 600
+    theirs = GPTNeoModel(tiny.neo(length=length + 9)).eval()
+    ours = use_block_attention(copy.deepcopy(theirs))
+    ids = torch.randint(1, 99, (2, length))
+    asked = ASKED[name](ids)
+    wanted = theirs(ids, output_hidden_states=True, **asked)
+    with Watch() as watch:
+        found = ours(ids, output_hidden_states=True, **asked)
+    assert watch.largest < length * length
+    assert len(found.hidden_states) == len(wanted.hidden_states) == 3
+    for mine, state in zip(found.hidden_states, wanted.hidden_states, strict=True):
+        assert_close(mine, state, tolerances.MODEL_FLOAT32)
+    assert (found.past_key_values is None) == (wanted.past_key_values is None)
+    if found.past_key_values is not None:
+        seen = torch.cat([torch.ones_like(ids), torch.ones_like(ids[:, :5])], dim=1)
+        if "attention_mask" in asked:
+            seen[:, :length] = asked["attention_mask"]
+        more = {"attention_mask": seen, "position_ids": torch.arange(5)[None] + length}
+        mine = ours(ids[:, :5], past_key_values=found.past_key_values, **more)
+        other = theirs(ids[:, :5], past_key_values=wanted.past_key_values, **more)
+        assert_close(mine[0], other[0], tolerances.MODEL_FLOAT32)
+
+
+def test_gpt_neo_learns_the_same_from_padding_before_documents():
+    torch.manual_seed(0)
+    theirs = GPTNeoForCausalLM(tiny.neo()).train()
+    ours = use_block_attention(copy.deepcopy(theirs))
+    ids = torch.randint(1, 99, (2, 40))
+    mask = before(40)
+    # Not the first token either: it is foretold at a place of padding, and what transformers learns
+    # there comes from scores that rounding has made equal.
+    labels = ids.masked_fill((mask == 0) | (mask.cumsum(1) == 1), -100)
+    for model in (theirs, ours):
+        model(ids, attention_mask=mask, labels=labels).loss.backward()
+    wanted = dict(theirs.named_parameters())
+    for name, part in ours.named_parameters():
+        assert_close(part.grad, wanted[name].grad, tolerances.MODEL_FLOAT32)
+
+
+def test_gpt_neo_sees_a_mask_that_a_user_made():
+    torch.manual_seed(0)
+    theirs = GPTNeoModel(tiny.neo()).eval()
+    ours = use_block_attention(copy.deepcopy(theirs))
+    ids = torch.randint(1, 99, (2, 20))
+    square = torch.zeros(2, 1, 20, 20).masked_fill(torch.ones(20, 20).triu(-2).bool(), -1e9)
+    holes = torch.ones_like(ids)
+    holes[:, 3:6] = 0
+    for mask in (square, holes):
+        wanted = theirs(ids, attention_mask=mask)[0]
+        assert_close(ours(ids, attention_mask=mask)[0], wanted, tolerances.MODEL_FLOAT32)
+
+
+def step_of(model, ids):
+    model.zero_grad()
+    loss = model(ids).logits.square().sum()
+    return loss, [part for part in model.parameters() if part.requires_grad]
+
+
+def test_gpt_neo_foretells_the_same_at_padding():
+    torch.manual_seed(0)
+    theirs = GPTNeoForCausalLM(tiny.neo()).train()
+    ours = use_block_attention(copy.deepcopy(theirs))
+    ids = torch.randint(1, 99, (2, 40))
+    losses = [model(ids, attention_mask=behind(40, 6), labels=ids).loss for model in (theirs, ours)]
+    for loss in losses:
+        loss.backward()
+    assert_close(losses[1], losses[0], tolerances.MODEL_FLOAT32)
+    wanted = dict(theirs.named_parameters())
+    for name, part in ours.named_parameters():
+        assert_close(part.grad, wanted[name].grad, tolerances.MODEL_FLOAT32)
+
+
+def test_gpt_neo_reads_no_document_as_transformers_does():
+    model = use_block_attention(GPTNeoModel(tiny.neo()).eval())
+    for options in ({}, {"use_cache": False}):
+        assert model(torch.zeros(0, 5, dtype=torch.long), **options)[0].shape == (0, 5, 24)
+
+
+@pytest.mark.parametrize("part", ["x_proj.weight", "dt_proj.bias", "A_log", "D", "conv1d.weight"])
+def test_a_mamba_whose_parameters_changed_has_no_gradients_of_them(part):
+    model = MambaForSequenceClassification(tiny.mamba()).train()
+    ids = torch.randint(1, 99, (2, 9))
+    loss, _ = step_of(model, ids)
+    loss.backward(retain_graph=True)
+    loss.backward(retain_graph=True)
+    with torch.no_grad():
+        model.get_parameter(f"backbone.layers.1.mixer.{part}").mul_(2)
+    with pytest.raises(RuntimeError, match=f"{part} of a .*Mixer was changed after the forward"):
+        loss.backward()
+    step_of(model, ids)[0].backward()
+
+
+def test_a_mamba_called_with_other_parameters_has_no_gradients_of_its_own():
+    model = MambaForSequenceClassification(tiny.mamba()).train()
+    ids = torch.randint(1, 99, (2, 9))
+    others = {
+        name: part.detach().mul(1.5).requires_grad_() for name, part in model.named_parameters()
+    }
+    given = torch.func.functional_call(model, others, (ids,))
+    with pytest.raises(RuntimeError, match="functional_call"):
+        given.logits.sum().backward()
+    outer = {name: part for name, part in others.items() if "in_proj" in name or "out_proj" in name}
+    torch.func.functional_call(model, outer, (ids,)).logits.sum().backward()
+    assert all(part.grad is not None for part in outer.values())
+
+
+def test_a_mamba_may_be_stepped_while_it_goes_back():
+    trained = []
+    for within in (False, True):
+        model = MambaForSequenceClassification(tiny.mamba()).train()
+        parts = [part for part in model.parameters() if part.requires_grad]
+        steps = {part: torch.optim.SGD([part], lr=0.01) for part in parts}
+        if within:
+            for part in parts:
+                part.register_post_accumulate_grad_hook(lambda done, each=steps: each[done].step())
+        step_of(model, torch.arange(1, 19).view(2, 9))[0].backward()
+        if not within:
+            for step in steps.values():
+                step.step()
+        trained.append(model.state_dict())
+    for name, part in trained[0].items():
+        assert torch.equal(trained[1][name], part), name
+
+
+def test_another_adapter_between_forward_and_backward_is_refused_where_it_counts():
+    model = MambaForSequenceClassification(tiny.mamba())
+    model = add_lora(model, rank=2, target_modules=["x_proj", "dt_proj"]).train()
+    ids = torch.randint(1, 99, (2, 9))
+    loss = model(ids).logits.sum()
+    model.add_adapter("other", model.peft_config["default"])
+    with torch.no_grad():
+        for name, part in model.named_parameters():
+            if ".other." in name:
+                part.add_(1)
+    loss.backward(retain_graph=True)
+    model.set_adapter("other")
+    with model.disable_adapter():
+        refused = pytest.raises(RuntimeError, match="of a ModularMambaMixer was changed")
+        with refused:
+            loss.backward(retain_graph=True)
+    model.set_adapter("other")
+    with pytest.raises(
+        RuntimeError, match=r"x_proj\.lora_A\.other\.weight of a ModularMambaMixer was"
+    ):
+        loss.backward()

@@ -350,11 +350,13 @@ def test_a_wider_convolution_than_the_kernels_have_runs():
     assert_close(use_modular_mixers(plain)(**inputs).last_hidden_state, wanted, 1e-5)
 
 
-def test_gpt_neo_without_a_cache_makes_no_matrix(monkeypatch):
+def test_gpt_neo_makes_no_matrix_with_a_cache_or_without(monkeypatch):
     config = neo()
     config.use_cache = False
     model = use_block_attention(GPTNeoModel(config))
     monkeypatch.setattr(BlockSelfAttention, "_eager", None)  # would raise if it were called
     assert model(padded((40,))["input_ids"]).past_key_values is None
+    filled = model(padded((40,))["input_ids"], use_cache=True).past_key_values
+    assert filled.get_seq_length() == 40
     with pytest.raises(TypeError):
-        model(padded((40,))["input_ids"], use_cache=True)
+        model(padded((4,))["input_ids"], past_key_values=filled)

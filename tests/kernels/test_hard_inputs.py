@@ -241,3 +241,50 @@ def test_attention_refuses_a_mask_of_true_and_false_and_rates_that_are_none():
     for rate in (-1, 1.0, 1.5, float("nan")):
         with pytest.raises(ValueError, match=r"rate must be in 0..1, 1 excluded; got"):
             attention(x, x, x, 0.5, rate=rate)
+
+
+@pytest.mark.parametrize("name", ["D", "z", "delta_bias", "initial_state"])
+def test_optional_parts_of_whole_numbers_are_refused_too(name):
+    shapes = {"D": (8,), "z": (2, 8, 9), "delta_bias": (8,), "initial_state": (2, 8, 4)}
+    u, delta = torch.randn(2, 2, 8, 9)
+    given = (u, delta, -torch.rand(8, 4), torch.randn(2, 4, 9), torch.randn(2, 4, 9))
+    whole = torch.ones(shapes[name], dtype=torch.int64)
+    with pytest.raises(ValueError, match=f"{name} must be of a floating-point type; got torch.int"):
+        selective_scan(*given, **{name: whole})
+    for part, shape in (("bias", (8,)), ("initial_states", (2, 8, 2))):
+        with pytest.raises(ValueError, match=f"{part} must be of a floating-point type"):
+            causal_conv1d(u, torch.randn(8, 3), **{part: torch.ones(shape, dtype=torch.int64)})
+
+
+def through_both(u, delta, weight, B, C, A):
+    y = causal_conv1d(u, weight, activation="silu")
+    return selective_scan(y, delta, A, B, C, delta_softplus=True)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("length", [1, 9, 200])
+def test_transforms_of_torch_func_go_through_scan_and_convolution(length):
+    torch.manual_seed(0)
+    u, delta = torch.randn(2, 3, 2, 8, length)
+    B, C = torch.randn(2, 3, 2, 4, length)
+    A, weight = -torch.rand(8, 4), torch.randn(8, 3)
+    found = torch.func.vmap(through_both, (0, 0, None, 0, 0, None))(u, delta, weight, B, C, A)
+    for one in range(3):
+        wanted = through_both(u[one], delta[one], weight, B[one], C[one], A)
+        assert_close(found[one], wanted, tolerances.SCAN_FLOAT32)
+
+    def loss(u, *rest):
+        return through_both(u, *rest).square().sum()
+
+    rest = (delta[0], weight, B[0], C[0], A)
+    gradient = torch.func.grad(loss)(u[0], *rest)
+    plain = u[0].clone().requires_grad_()
+    loss(plain, *rest).backward()
+    assert_close(gradient, plain.grad, tolerances.SCAN_FLOAT32)
+    each = torch.func.vmap(torch.func.grad(loss), (0, 0, None, 0, 0, None))
+    assert_close(each(u, delta, weight, B, C, A)[0], plain.grad, tolerances.SCAN_FLOAT32)
+    exact = [part.double() for part in (u[0], *rest)]
+    ones = torch.ones_like(exact[0])
+    moved = torch.func.jvp(lambda x: loss(x, *exact[1:]), (exact[0],), (ones,))[1]
+    gradient = torch.func.grad(loss)(*exact)
+    assert_close(moved, gradient.sum(), tolerances.FLOAT64)

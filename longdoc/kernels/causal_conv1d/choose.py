@@ -53,6 +53,7 @@ def causal_conv1d(
     if starts is not None:
         check_starts(starts, x.shape[0], x.shape[2])
     shape = (documents, x.shape[1], weight.shape[1] - 1)
+    check_numbers(initial_states=initial_states)
     if initial_states is not None and initial_states.shape != shape:
         message = f"initial_states must have shape {shape}; got {tuple(initial_states.shape)}"
         raise ValueError(message)
@@ -60,6 +61,7 @@ def causal_conv1d(
         native_library.available()
         and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.bfloat16)
+        and not native_library.in_function_transform()
     )
     plain = initial_states is None and starts is None and not return_final_states
     if x.device.type == "cuda" and plain and importlib.util.find_spec("causal_conv1d") is not None:
@@ -80,7 +82,7 @@ def check(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None
     Raises:
         ValueError: With what was expected and what came.
     """
-    check_numbers(x=x, weight=weight)
+    check_numbers(x=x, weight=weight, bias=bias)
     if x.dim() != 3 or 0 in x.shape:
         message = f"x must have shape (b, d, l), none of them 0; got {tuple(x.shape)}"
         raise ValueError(message)

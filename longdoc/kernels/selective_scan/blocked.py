@@ -111,7 +111,8 @@ def _followed(h: Tensor, *tokens: Tensor) -> tuple[Tensor, Tensor]:
     outputs = []
     for cut in _cuts(tokens[0]):
         arguments = (h, *_cut(tokens, cut))
-        if torch.is_grad_enabled():
+        # torch.func has no saved tensor hooks, of which checkpoint is made.
+        if torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active():
             y, h = checkpoint(_block, *arguments, use_reentrant=False)
         else:
             y, h = _block(*arguments)

@@ -60,6 +60,7 @@ def selective_scan(
         gu2023mamba, Alg. 2. The signature follows the CUDA package's function.
     """
     check(u, delta, A, B, C)
+    check_numbers(D=D, z=z, delta_bias=delta_bias, initial_state=initial_state)
     documents = u.shape[0] if starts is None else len(starts) - 1
     if starts is not None:
         check_starts(starts, u.shape[0], u.shape[2])
@@ -71,6 +72,7 @@ def selective_scan(
         and B.dim() > 2
         and C.dim() > 2
         and A.shape[1] <= compiled.MOST_STATES
+        and not native_library.in_function_transform()
     )
     arguments = (u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state)
     if serves:
