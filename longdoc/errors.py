@@ -1,6 +1,8 @@
 """Every error a user can meet, so that the command line can print one sentence and stop."""
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable
 
 
@@ -49,3 +51,26 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def _folded(name: str) -> str:
     return name.casefold().replace("-", "_")
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def is_full(error: BaseException) -> bool:
+    """Say whether there was no room for what was written.
+
+    safetensors and NumPy say so in words of their own, torch hardly.
+
+    Example:
+        >>> is_full(OSError(errno.ENOSPC, "No space left on device")), is_full(OSError("other"))
+        (True, False)
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in FULL
+    text = str(error)
+    in_words = (
+        any(f"(os error {number})" in text for number in FULL),
+        "inline_container.cc" in text and "unexpected pos" in text,
+        isinstance(error, OSError) and re.fullmatch(r"\d+ requested and \d+ written", text),
+    )
+    return any(in_words)

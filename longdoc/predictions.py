@@ -25,6 +25,8 @@ class Predictions:
         scores: Shape ``(n, c)``, 0..1; for one-label tasks a row adds up to one.
         tokens: Length of each whole document, shape ``(n,)``; 0 where a system counts none.
         seen: Tokens of it that the system read, shape ``(n,)``.
+        groups: The number of each document's group, from 0, shape ``(n,)``, where documents belong
+            together; None where each stands alone.
     """
 
     split: str
@@ -35,6 +37,7 @@ class Predictions:
     scores: NDArray[np.float32]
     tokens: NDArray[np.int64]
     seen: NDArray[np.int64]
+    groups: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.ids), len(self.labels))
@@ -89,11 +92,16 @@ def save(parts: Sequence[Predictions], file: Path) -> None:
         "id": pa.array([name for part in parts for name in part.ids]),
         "tokens": pa.array(np.concatenate([part.tokens for part in parts])),
         "seen": pa.array(np.concatenate([part.seen for part in parts])),
+        "group": pa.array(np.concatenate([_groups(part) for part in parts])),
         "truth": _matrix([part.truth for part in parts], width),
         "scores": _matrix([part.scores for part in parts], width),
     }
     table = pa.table(columns).replace_schema_metadata({b"longdoc": about})
     pq.write_table(table, file, compression="zstd")
+
+
+def _groups(part: Predictions) -> NDArray[np.int64]:
+    return np.arange(len(part.ids)) if part.groups is None else part.groups
 
 
 def _matrix(parts: Sequence[NDArray[np.generic]], width: int) -> pa.FixedSizeListArray:
@@ -117,6 +125,8 @@ def load(file: Path) -> dict[str, Predictions]:
         )
         ids = np.array(table["id"].to_pylist(), dtype=object)
         tokens, seen = (table[name].to_numpy() for name in ("tokens", "seen"))
+        # Runs of earlier versions do not say it.
+        groups = table["group"].to_numpy() if "group" in table.column_names else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         message = f"{file}: not a predictions file: {error}"
         raise DataError(message) from error
@@ -132,5 +142,11 @@ def load(file: Path) -> dict[str, Predictions]:
             scores=scores[rows].astype(np.float32),
             tokens=tokens[rows],
             seen=seen[rows],
+            groups=None if groups is None else _numbered(groups[rows]),
         )
     return found
+
+
+def _numbered(groups: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    numbers = np.unique(groups, return_inverse=True)[1]
+    return None if len(numbers) == numbers.max(initial=-1) + 1 else numbers

@@ -116,6 +116,12 @@ def build(record: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
         ...
         longdoc.errors.SettingsError: no setting named 'wats'; did you mean watts? known: watts
     """
+    if not isinstance(values, Mapping):
+        what = prefix.rstrip(".") or "settings"
+        message = (
+            f"{what} must be given as nested values, such as those of YAML; got {short(values)}"
+        )
+        raise SettingsError(message)
     hints = get_type_hints(record)
     known = [field.name for field in dataclasses.fields(record)]  # type: ignore[arg-type]
     arguments: dict[str, Any] = {}

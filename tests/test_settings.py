@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+import longdoc
 from longdoc import settings as machinery
 from longdoc.errors import SettingsError, UnknownNameError
 from longdoc.experiments import explain
@@ -203,3 +204,20 @@ def test_an_unknown_setting_to_explain_names_the_nearest():
 @pytest.mark.parametrize("kept", [[], None, 3, {"tokens": 3}, {"tokens": None}])
 def test_kept_settings_that_are_none_disagree(kept):
     assert machinery.disagreement(kept, Settings())
+
+
+def test_groups_of_settings_may_be_given_as_plain_values():
+    made = Settings(data={"dataset": "letters.jsonl"}, adapter={"rank": 4})
+    assert made == build(Settings, {"data": {"dataset": "letters.jsonl"}, "adapter": {"rank": 4}})
+    with pytest.raises(
+        SettingsError, match=r"no setting named 'data\.datset'; did you mean dataset"
+    ):
+        Settings(data={"datset": "letters.jsonl"})
+
+
+@pytest.mark.parametrize("wrong", ["plan.yaml", None, 3, ["data"]])
+def test_what_are_no_settings_is_said_in_a_sentence(wrong, tmp_path):
+    with pytest.raises(SettingsError, match="settings must be given as nested values"):
+        longdoc.train(wrong, tmp_path)
+    with pytest.raises(SettingsError, match="data must be given as nested values"):
+        Settings(data=wrong)

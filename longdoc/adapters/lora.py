@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from longdoc.backbones.catalog import FAMILIES
 from longdoc.backbones.linear import use_fast_linears
 from longdoc.backbones.mamba import ModularMambaMixer, use_modular_mixers
 from longdoc.errors import RunError, SettingsError
-from longdoc.settings import chosen, cited, require
+from longdoc.settings import changes, chosen, cited, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +150,8 @@ def add_lora(
     tops = [name.split(".")[-1] for name, _ in model.named_modules()]
     head = [name for name in placement.HEADS.get(family, OTHER_HEADS) if name in tops]
     classifies = bool({"score", "classifier"} & set(head))
+    if classifies:
+        _check_no_head(model, names, left_out, head)
     config = peft.LoraConfig(
         r=rank,
         lora_alpha=alpha,  # type: ignore[arg-type]  # a float serves as well
@@ -161,7 +163,7 @@ def add_lora(
         modules_to_save=head if classifies else None,
     )
     with _mamba_projections_allowed(model):
-        return use_fused_lora(use_fast_linears(peft.get_peft_model(model, config)))
+        return _ready(peft.get_peft_model(model, config))
 
 
 def load_lora(model: PreTrainedModel, folder: Path) -> Any:
@@ -172,7 +174,66 @@ def load_lora(model: PreTrainedModel, folder: Path) -> Any:
         _untie(model, sorted(targets))
     with _mamba_projections_allowed(model):
         loaded = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=False)
-    return use_fused_lora(use_fast_linears(loaded))
+    return _ready(loaded)
+
+
+class _TakesMore(peft.PeftModel):
+    """A peft model that takes further adapters as it took the first, also on Mamba."""
+
+    def add_adapter(self, *given: Any, **named: Any) -> Any:
+        """Add an adapter; arguments are peft's."""
+        return self._add(super().add_adapter, given, named)
+
+    def load_adapter(self, *given: Any, **named: Any) -> Any:
+        """Read an adapter; arguments are peft's."""
+        return self._add(super().load_adapter, given, named)
+
+    def add_weighted_adapter(self, *given: Any, **named: Any) -> Any:
+        """Make an adapter of others; arguments are peft's."""
+        base: Any = self.base_model
+        return self._add(base.add_weighted_adapter, given, named)
+
+    def _add(self, add: Callable[..., Any], given: Sequence[Any], named: Mapping[str, Any]) -> Any:
+        with _mamba_projections_allowed(self):
+            found = add(*given, **named)
+        use_fused_lora(use_fast_linears(self))
+        return found
+
+
+class LoraModel(_TakesMore):
+    """peft's model without a head."""
+
+
+class LoraModelForSequenceClassification(_TakesMore, peft.PeftModelForSequenceClassification):
+    """peft's classifier."""
+
+
+OURS = {
+    peft.PeftModel: LoraModel,
+    peft.PeftModelForSequenceClassification: LoraModelForSequenceClassification,
+}
+
+
+def _ready(wrapped: Any) -> Any:
+    """Make a peft model fast, and let it take further adapters."""
+    # By class: what is put on an instance would follow neither deepcopy nor pickle.
+    wrapped.__class__ = OURS.get(type(wrapped), type(wrapped))
+    return use_fused_lora(use_fast_linears(wrapped))
+
+
+def _check_no_head(
+    model: nn.Module, names: Sequence[str], left_out: Sequence[str], head: Sequence[str]
+) -> None:
+    """Refuse a target that names nothing but what is trained in full."""
+    excluded = {module for name in left_out for module in placement.matching(model, name)}
+    for name in names:
+        matched = set(placement.matching(model, name)) - excluded
+        if matched and all(set(module.split(".")) & set(head) for module in matched):
+            message = (
+                f"target_modules must be modules of the backbone: {', '.join(head)} is trained "
+                f"in full beside the adapter; got {name!r}"
+            )
+            raise SettingsError(message)
 
 
 def _untie(model: PreTrainedModel, names: Sequence[str]) -> None:
@@ -229,6 +290,32 @@ def resolved(settings: AdapterSettings, start: Start) -> Preset:
     if settings.preset != "auto":
         return settings.preset
     return "e5-mistral" if start == "large" else "none"
+
+
+def check_used(settings: AdapterSettings, start: Start) -> None:
+    """Refuse numbers of an adapter where there is none.
+
+    Raises:
+        SettingsError: Naming the setting, and what is trained instead.
+
+    Example:
+        >>> check_used(AdapterSettings(rank=4), "small")
+        Traceback (most recent call last):
+        ...
+        longdoc.errors.SettingsError: adapter.rank must be left out: adapter.preset auto trains \
+every weight of a small backbone (e5-mistral and original-notes add an adapter); got 4
+    """
+    if resolved(settings, start) not in ("none", "head-only"):
+        return
+    what = f"adapter.preset {settings.preset} trains every weight"
+    if settings.preset == "auto":
+        sort = "a small backbone" if start == "small" else "a backbone of random weights"
+        what += f" of {sort}"
+    elif settings.preset == "head-only":
+        what = "adapter.preset head-only trains the head alone"
+    for name, value in changes(settings).items():
+        allowed = f"left out: {what} (e5-mistral and original-notes add an adapter)"
+        require(name == "preset", f"adapter.{name}", allowed, value)
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:

@@ -117,6 +117,21 @@ def _takes_mean(config: PreTrainedConfig, folder: Path) -> bool:
     return getattr(config, "pooling", "") == "mean" or not loading.has_pooler(folder)
 
 
+def check_name(settings: BackboneSettings) -> None:
+    """Refuse a backbone that is known to be wrong before any hub is asked.
+
+    Raises:
+        SettingsError: As :func:`resolve`.
+    """
+    if is_here(settings) or _is_slip(settings.name):
+        resolve(settings)
+
+
+def is_here(settings: BackboneSettings) -> bool:
+    """Say whether what a backbone is can be said without asking a hub."""
+    return settings.name in BACKBONES or Path(settings.name).is_dir()
+
+
 def _is_slip(name: str) -> bool:
     """Say whether a catalogue name was meant; asking in vain for a hub takes half a minute."""
     close = difflib.get_close_matches(name, BACKBONES, n=1, cutoff=0.75)

@@ -1,7 +1,6 @@
 """The command line: one file a verb. Verbs are loaded only when they are called."""
 
 import contextlib
-import errno
 import io
 import os
 import signal
@@ -11,7 +10,7 @@ from typing import Any
 
 import cyclopts
 
-from longdoc.errors import LongdocError
+from longdoc.errors import LongdocError, is_full
 
 app = cyclopts.App(
     suppress_keyboard_interrupt=False,  # what is said of it is said below
@@ -47,8 +46,14 @@ for verb, (place, text) in VERBS.items():
     app.command(f"longdoc.cli.{place}", name=verb, help=text)
 
 INTERRUPTED = 130
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-AGAIN = "the same command goes on where it was"
+GOES_ON = (["train"], ["compare"], ["sweep"], ["pretrain"], ["datasets", "get"])
+
+
+def _again() -> str:
+    """Say what the same command would do after this one was stopped."""
+    if any(sys.argv[1 : len(verb) + 1] == verb for verb in GOES_ON):
+        return "; the same command goes on where it was"
+    return "; the same command begins again"
 
 
 def _leave_when_terminated() -> None:
@@ -57,7 +62,7 @@ def _leave_when_terminated() -> None:
 
     def leave(number: int, _: Any) -> None:
         if os.getpid() == mine:  # a forked child has this handler too
-            sys.stderr.write(f"\nlongdoc: terminated; {AGAIN}\n")
+            sys.stderr.write(f"\nlongdoc: terminated{_again()}\n")
         sys.exit(128 + number)
 
     signal.signal(signal.SIGTERM, leave)
@@ -86,15 +91,18 @@ def main() -> None:
         sys.stderr.write(f"longdoc: {error}\n")
         sys.exit(1)
     except KeyboardInterrupt:
-        sys.stderr.write(f"\nlongdoc: interrupted; {AGAIN}\n")
+        sys.stderr.write(f"\nlongdoc: interrupted{_again()}\n")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         _no_more_output()
         sys.exit(1)
-    except OSError as error:
-        if error.filename is None and error.errno not in FULL:
+    except Exception as error:
+        named = isinstance(error, OSError) and error.filename is not None
+        if not named and not is_full(error):
             raise
-        where = "what is to be written" if error.filename is None else error.filename
-        sys.stderr.write(f"longdoc: {where}: {error.strerror}\n")
+        where, why = "what is to be written", "there is no room (a full disk, or a limit of files)"
+        if isinstance(error, OSError) and error.strerror:
+            where, why = error.filename or where, error.strerror
+        sys.stderr.write(f"longdoc: {where}: {why}\n")
         _no_more_output()
         sys.exit(1)

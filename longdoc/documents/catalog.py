@@ -5,8 +5,10 @@ import functools
 import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from longdoc.documents import (
+    archives,
     bytecode,
     echr_acl2019,
     ecthr,
@@ -258,6 +260,32 @@ def check_counts(card: Card, corpus: Corpus) -> None:
         where = corpus.notes.get("path", corpus.name)
         message = f"{where}: not a whole copy of {card.name}: expected {expected}, found {found}"
         raise DataError(message)
+
+
+def place(card: Card) -> Path | None:
+    """Say where the files of a catalogue data set are on this machine; None where it needs none.
+
+    Raises:
+        DataError: It needs some, and they are not here.
+    """
+    if card.name in MADE_HERE or card.name.startswith(git_log.PREFIX):
+        return None
+    if card.name == pubmed.CARD.name:
+        return pubmed.locate()
+    return archives.locate(card) if card.layout else ecthr.locate(card)
+
+
+def check_here(settings: DataSettings) -> None:
+    """Refuse documents that are not on this machine, without reading any.
+
+    Raises:
+        DataError: Where they were looked for.
+    """
+    if settings.dataset in DATASETS:
+        if settings.path is None:
+            place(DATASETS[settings.dataset])
+    elif not settings.dataset.startswith(git_log.PREFIX) and not Path(settings.dataset).exists():
+        _own(settings)
 
 
 def prepare(settings: DataSettings) -> Corpus:

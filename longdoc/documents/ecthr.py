@@ -117,7 +117,7 @@ def load(task: str, path: str | None = None, *, silver: bool = False) -> Corpus:
     Raises:
         DataError: Files are missing or damaged, or a whole copy has other labels than published.
     """
-    folder = _locate(CARD, path)
+    folder = locate(CARD, path)
     alleged = task.startswith("alleg")
     splits: dict[str, list[Document]] = {"train": [], "validation": [], "test": []}
     for split, place, row in _rows(folder, CONFIGURATIONS[task[:5]]):
@@ -140,7 +140,7 @@ def load_lexglue(card: Card, task: str, path: str | None = None) -> Corpus:
     Raises:
         DataError: Files are missing or damaged.
     """
-    folder = _locate(card, path)
+    folder = locate(card, path)
     splits: dict[str, list[Document]] = {"train": [], "validation": [], "test": []}
     for split, place, row in _rows(folder, card.name.replace("lexglue-ecthr-", "ecthr_")):
         field, labels = _benchmark_row(card, place, row)
@@ -160,7 +160,12 @@ def _benchmark_row(card: Card, place: str, row: Mapping[str, Any]) -> tuple[str,
     return "text", tuple(LEXGLUE[number] for number in dict.fromkeys(numbers))
 
 
-def _locate(card: Card, path: str | None) -> Path:
+def locate(card: Card, path: str | None = None) -> Path:
+    """Find the folder of a data set's cases.
+
+    Raises:
+        DataError: It is in none of the places.
+    """
     places = [Path(path)] if path is not None else [
         folder / name for folder in search_folders() for name in FOLDERS[card.name]
     ]  # fmt: skip

@@ -108,6 +108,12 @@ def read_texts(path: Path, fields: Fields | None = None) -> Iterator[Document]:
         fields: Names of the columns, where they are not the usual ones.
     """
     fields = fields or Fields()
+    if path.suffix.lower() == ".json":
+        message = (
+            f"{path} is neither a text nor a table that is read ({', '.join(ENDINGS)}); JSON must "
+            "have an object a line, and end in .jsonl"
+        )
+        raise DataError(message)
     if path.suffix.lower() not in ENDINGS:
         yield Document(path.name, plain_text(path), ())
         return
@@ -322,7 +328,7 @@ def _labels(
     if columns.known is not None:
         guess = "; the first row has 0 or 1 there, as labels have: name the label fields"
     for name in columns.names:
-        if not _is_flag(row[name]):
+        if _flag(row[name]) is None:
             message = f"{where}: field {name} must be 0 or 1; got {row[name]!r}{guess}"
             raise DataError(message)
     if columns.known is not None:
@@ -333,7 +339,15 @@ def _labels(
                 f"each label, or name the label fields"
             )
             raise DataError(message)
-    return tuple(readable(name) for name in columns.names if int(row[name]) == 1), True
+    return tuple(readable(name) for name in columns.names if _flag(row[name])), True
+
+
+FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+"""Forms in which tables hold 0 or 1: pandas writes 1.0 where a column had a gap, and True."""
+
+
+def _flag(value: object) -> bool | None:
+    return FLAGS.get(str(value).lower()) if isinstance(value, int | float | str) else None
 
 
 def _is_flag(value: object) -> bool:
@@ -345,6 +359,7 @@ def _flag_columns(row: Mapping[str, Any], fields: Fields) -> tuple[str, ...]:
     named = (fields.id, fields.split, fields.text, fields.group)
     others = {*TEXT_FIELDS, "id", "split", "file", *named}
     # A column without a name is the row's number, as pandas writes it.
-    return tuple(
-        name for name, value in row.items() if name and name not in others and _is_flag(value)
-    )
+    able = [name for name in row if name and name not in others]
+    plain = tuple(name for name in able if _is_flag(row[name]))
+    # Other forms are also those of measures, such as a sum of 0.0.
+    return plain or tuple(name for name in able if _flag(row[name]) is not None)

@@ -72,7 +72,7 @@ def load(
     together = shares["validation"] + shares["test"]
     allowed = "below 1 together, so that something is left to learn from"
     require(together < 1, "data.validation_share and data.test_share", allowed, together)
-    file = _locate(path)
+    file = locate(path)
     kept: list[tuple[float, int, Document]] = []
     identifiers: set[str] = set()
     seen, order = 0, itertools.count()
@@ -121,7 +121,12 @@ def _split(share: float, shares: Mapping[str, float]) -> str:
     return "validation" if share < shares["test"] + shares["validation"] else "train"
 
 
-def _locate(path: str | None) -> Path:
+def locate(path: str | None = None) -> Path:
+    """Find the file of articles.
+
+    Raises:
+        DataError: It is in none of the places.
+    """
     if path is not None:
         if Path(path).is_file():
             return Path(path)

@@ -204,6 +204,15 @@ def _grouped(documents: Sequence[Document]) -> list[list[Document]]:
     return list(groups.values())
 
 
+def group_numbers(documents: Sequence[Document]) -> NDArray[np.int64] | None:
+    """Number the group of each document from 0, shape ``(n,)``; None where each stands alone."""
+    groups = _grouped(documents)
+    if len(groups) == len(documents):
+        return None
+    place = {id(member): number for number, members in enumerate(groups) for member in members}
+    return np.array([place[id(document)] for document in documents])
+
+
 def _units(groups: Sequence[Sequence[Document]]) -> list[Document]:
     """Let each group stand for one document that has the labels of all its members."""
     return [Document(str(i), (), _union(members)) for i, members in enumerate(groups)]

@@ -2,7 +2,6 @@
 
 import itertools
 import shlex
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,21 +13,18 @@ from scipy import sparse
 
 from longdoc.errors import RunError
 from longdoc.experiments import making, store
+from longdoc.experiments.chance import METRICS, Values, resample, swap, together
 from longdoc.experiments.plan import Plan, PlanSettings
 from longdoc.experiments.store import Run
 from longdoc.metrics import significance
-from longdoc.metrics.classification import Matrix
 from longdoc.metrics.significance import Difference
 from longdoc.metrics.thresholds import MODES
 from longdoc.predictions import Predictions, decide
 from longdoc.progress import Progress, silent
 
-METRICS = ("micro-f1", "macro-f1")
 ALIKE = ("mode", "head", "tail")
 """Settings of thresholds that all runs of a comparison have in common."""
 LEVEL = 0.05
-Values = dict[str, NDArray[np.float64]]
-"""A number for each resample, of every metric."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +114,8 @@ class Comparison:
 
     Attributes:
         failures: System (with seed) to the reason why it did not run.
+        groups: How many groups the test documents are of, where some belong together; they are
+            drawn and swapped together then.
 
     Example:
         >>> from_runs([])
@@ -132,6 +130,7 @@ class Comparison:
     pairs: tuple[Pair, ...]
     failures: dict[str, str] = field(default_factory=dict)
     command: str = ""
+    groups: int | None = None
 
     def best(self) -> System:
         """Give the system with the highest mean metric."""
@@ -185,21 +184,30 @@ def from_runs(
     groups = store.by_system(runs)
     _check_same_documents(list(groups.values()))
     test = _test(runs[0])
-    weights = significance.document_weights(len(test.ids), about.resamples, seed=0)
     answers = {name: _answers(group, mode, test) for name, group in groups.items()}
-    resampled = {name: _resample(name, answers[name], test.truth, weights) for name in groups}
+    units = together([_test(run) for run in runs])
+    weights = significance.document_weights(len(test.ids), about.resamples, 0, units)
+    resampled = {name: resample(name, answers[name], test.truth, weights) for name in groups}
     systems = [
         System(
             name,
             tuple(group),
-            {metric: significance.interval(resampled[name][metric]) for metric in METRICS},
+            {metric: _interval(resampled[name][metric]) for metric in METRICS},
         )
         for name, group in groups.items()
     ]
     systems.sort(key=lambda system: -system.mean(about.metric, mode))
-    swapped = _swap([system.name for system in systems], answers, test.truth, about.resamples)
+    swaps = significance.swaps(len(test.ids), about.resamples, 0, units)
+    swapped = swap([system.name for system in systems], answers, test.truth, swaps)
     pairs = [p for metric in METRICS for p in _pairs(systems, resampled, swapped, metric, mode)]
-    return Comparison(about, mode, tuple(systems), tuple(pairs), failures or {}, command)
+    number = None if units is None else int(units.max()) + 1
+    return Comparison(about, mode, tuple(systems), tuple(pairs), failures or {}, command, number)
+
+
+def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    # Means that were moved apart for few seeds may leave the range of the metric.
+    low, high = significance.interval(values)
+    return max(0.0, low), min(1.0, high)
 
 
 def _check_same_documents(groups: Sequence[Sequence[Run]]) -> None:
@@ -262,42 +270,6 @@ def _answers(runs: Sequence[Run], mode: str, first: Predictions) -> list[sparse.
     return found
 
 
-def _resample(
-    name: str, answers: Sequence[sparse.csr_array], truth: Matrix, weights: NDArray[np.float32]
-) -> Values:
-    """Compute both metrics of every resample, averaged over seeds drawn anew each time."""
-    found = [significance.resampled_f1(truth, part.toarray(), weights) for part in answers]
-    seed = zlib.crc32(name.encode())  # another stream of seeds for each system
-    return {
-        metric: significance.mean_over_seeds(part, seed)
-        for metric, part in zip(METRICS, zip(*found, strict=True), strict=True)
-    }
-
-
-def _swap(
-    names: Sequence[str],
-    answers: Mapping[str, Sequence[sparse.csr_array]],
-    truth: Matrix,
-    resamples: int,
-) -> dict[tuple[str, str], Values]:
-    """Compute each pair's differences once answers of some documents are swapped.
-
-    Of as many seeds the first swaps with the first, the second with the second; else each with
-    each, which is no longer exact. All swap the answers of the same documents.
-    """
-    swapped = significance.swaps(len(truth), resamples, seed=0)
-    found = {}
-    for first, second in itertools.combinations(names, 2):
-        each = itertools.product if len(answers[first]) != len(answers[second]) else zip
-        gaps = [
-            significance.swapped_gaps(truth, ours.toarray(), theirs.toarray(), swapped)
-            for ours, theirs in each(answers[first], answers[second])
-        ]
-        micro, macro = np.mean(gaps, axis=0)
-        found[first, second] = dict(zip(METRICS, (micro, macro), strict=True))
-    return found
-
-
 def _pairs(
     systems: Sequence[System],
     resampled: Mapping[str, Values],
@@ -329,6 +301,7 @@ def as_values(comparison: Comparison) -> dict[str, Any]:
         "metric": comparison.about.metric,
         "thresholds": comparison.mode,
         "command": comparison.command,
+        "groups": comparison.groups,
         "systems": [
             {
                 "name": system.name,

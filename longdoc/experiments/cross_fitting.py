@@ -99,6 +99,8 @@ def _out_of_fold(found: list[dict[str, Predictions]], corpus: Corpus) -> Predict
     return replace(
         held[0],
         ids=tuple(ids[row] for row in order),
+        # Each fold numbers its own groups.
+        groups=splits.group_numbers(corpus.splits["validation"]),
         **{name: whole(name) for name in names},
     )
 

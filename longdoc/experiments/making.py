@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from longdoc.documents.document import Corpus
-from longdoc.errors import RunError
-from longdoc.experiments import together
+from longdoc.errors import LongdocError, RunError
+from longdoc.experiments import run, together
 from longdoc.experiments.plan import Plan, PlannedRun
 from longdoc.experiments.runner import Runner, reason
 from longdoc.experiments.store import Run
@@ -62,6 +62,17 @@ def make_all(
     finally:
         for note in making.notes():
             note.unlink(missing_ok=True)
+
+
+def cannot_run(plan: Plan) -> dict[str, str]:
+    """Give the reason why, of each run of a plan that is known to fail before it is made."""
+    found = {}
+    for planned in plan.runs:
+        try:
+            run.check(planned.settings)
+        except LongdocError as error:
+            found[_name(planned)] = reason(error)
+    return found
 
 
 def work(plan: Plan, root: Path, command: str, threads: int) -> None:

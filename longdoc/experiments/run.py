@@ -16,6 +16,7 @@ from longdoc.baselines import majority, tfidf_svm
 from longdoc.documents import catalog
 from longdoc.documents.archives import cache_folder
 from longdoc.documents.document import Corpus
+from longdoc.documents.splits import group_numbers
 from longdoc.errors import RunError
 from longdoc.experiments import cross_fitting, ensemble_run, evaluate, store
 from longdoc.experiments import job as jobs
@@ -101,6 +102,19 @@ def execute(
     return final
 
 
+def check(settings: Settings) -> None:
+    """Refuse what is known to be wrong before documents are read.
+
+    Raises:
+        LongdocError: What it is.
+    """
+    training.check(settings.training)
+    imbalance.check(settings.imbalance)
+    catalog.check_here(settings.data)
+    if not settings.has_no_backbone():
+        backbones.check_name(settings.backbone)
+
+
 def _system(settings: Settings) -> Callable[[Settings, Corpus, Path, Progress], Outcome]:
     if settings.ensemble.members:
         return _ensemble
@@ -165,6 +179,7 @@ def _predictions(
         scores=scores,
         tokens=np.array(tokens or nothing, dtype=np.int64),
         seen=np.array(seen or nothing, dtype=np.int64),
+        groups=group_numbers(documents),
     )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from longdoc.documents import catalog
 from longdoc.documents.document import Corpus
-from longdoc.errors import LongdocError
+from longdoc.errors import LongdocError, is_full
 from longdoc.experiments import run, store
 from longdoc.experiments.plan import PlannedRun
 from longdoc.experiments.settings import Settings
@@ -65,4 +65,6 @@ def reason(error: BaseException) -> str:
         text = f"{type(error).__name__}: {text}"
     if isinstance(error, MemoryError) or "allocate memory" in text:
         return "ran out of memory"
+    if is_full(error):
+        return f"there was no room for what is to be written ({type(error).__name__})"
     return text

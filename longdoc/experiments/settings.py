@@ -2,16 +2,20 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import get_type_hints
 
+from longdoc.adapters import lora
 from longdoc.adapters.lora import AdapterSettings
+from longdoc.backbones import build as backbones
+from longdoc.backbones.build import Start
 from longdoc.backbones.settings import BackboneSettings
 from longdoc.baselines.settings import BaselineSettings
 from longdoc.documents.catalog import DataSettings
 from longdoc.experiments.ensemble import EnsembleSettings
 from longdoc.imbalance.settings import ImbalanceSettings
 from longdoc.metrics.thresholds import ThresholdSettings
-from longdoc.settings import changes, require
+from longdoc.settings import build, changes, require
 from longdoc.tokens.encoding import TokenSettings
 from longdoc.training.settings import TrainingSettings
 
@@ -35,6 +39,13 @@ class Settings:
     ensemble: EnsembleSettings = field(default_factory=EnsembleSettings)
     thresholds: ThresholdSettings = field(default_factory=ThresholdSettings)
 
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for part in fields(self):
+            value, kind = getattr(self, part.name), hints[part.name]
+            if not isinstance(value, kind):
+                object.__setattr__(self, part.name, build(kind, value, f"{part.name}."))
+
     def digest(self) -> str:
         """Give eight hexadecimal digits that differ when any setting does.
 
@@ -54,12 +65,20 @@ class Settings:
         return self.baseline.name != "none" or bool(self.ensemble.members)
 
     def check_used(self) -> None:
-        """Refuse an answer to imbalance, or an adapter, that a baseline would not look at.
+        """Refuse settings that would not be looked at.
+
+        They are an answer to imbalance, or an adapter, for a baseline, and numbers of an adapter
+        where there is none.
 
         Raises:
             SettingsError: There is one.
         """
         if not self.has_no_backbone():
+            # What auto stands for depends on the backbone, which a hub may have to be asked for.
+            start: Start = "large" if self.backbone.pretrained else "random"
+            if backbones.is_here(self.backbone):
+                start = backbones.start(backbones.resolve(self.backbone), self.backbone)
+            lora.check_used(self.adapter, start)
             return
         what = "an ensemble" if self.ensemble.members else f"baseline.name {self.baseline.name}"
         for group in ("imbalance", "adapter"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from longdoc.errors import SettingsError, nearest
+from longdoc.experiments import same_documents
 from longdoc.experiments.plan import check_study, fields, mapping, read_yaml
 from longdoc.experiments.settings import Settings
 from longdoc.settings import (
@@ -32,6 +33,11 @@ PLANS = Path(__file__).parent / "plans"
 LARGEST_GRID = 10_000
 LARGEST_END = 2**53
 """Whole numbers up to here are exact as floats."""
+
+
+DECIDE_WHAT_IS_TRAINED = {
+    "adapter.preset", "backbone.name", "backbone.pretrained", "baseline.name", "ensemble.members",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +239,8 @@ def make(
         allowed = f"at most {LARGEST_GRID} combinations"
         require(plan.trials() <= LARGEST_GRID, "space", allowed, plan.trials())
     _check_overlap(axes, above or {})
+    for axis in axes:
+        same_documents.check(axis.name, _groups(axis))
     _check_choices(plan)
     return plan
 
@@ -252,6 +260,13 @@ def _check_overlap(axes: Sequence[Choices | Range], above: Mapping[str, Any]) ->
     for name in leaves(above):
         require(name not in owners, name, "left to the sweep, which tries several", "an option")
         require(name != "training.seed", name, "left out; a sweep has seeds", "an option")
+
+
+def _groups(axis: Choices | Range) -> list[Mapping[str, Any]]:
+    if isinstance(axis, Choices):
+        return list(axis.options.values())
+    group, name = axis.name.split(".", 1)
+    return [{group: {name: end}} for end in (axis.low, axis.high)]
 
 
 def _sets(axis: Choices | Range) -> set[str]:
@@ -352,11 +367,15 @@ def _check_choices(plan: SweepPlan) -> None:
         axis.name: next(iter(axis.options)) if isinstance(axis, Choices) else axis.low
         for axis in plan.axes
     }
+    # Where trials differ in it, some may well have no use for what all of them are given.
+    decided = {name for axis in plan.axes for name in _sets(axis)} & DECIDE_WHAT_IS_TRAINED
     for axis in plan.axes:
         several = axis.options if isinstance(axis, Choices) else (axis.low, axis.high)
         for taken in several:
             try:
-                plan.settings({**first, axis.name: taken})
+                settings = plan.settings({**first, axis.name: taken})
+                if not decided:
+                    settings.check_used()
             except SettingsError as error:
                 message = f"space.{axis.name}, {taken}: {error}"
                 raise SettingsError(message) from error

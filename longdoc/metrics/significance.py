@@ -34,14 +34,29 @@ class Difference:
     p: float
 
 
-def document_weights(documents: int, resamples: int, seed: int) -> NDArray[np.float32]:
-    """Draw how often each document occurs in each resample, shape ``(r, n)``."""
+def document_weights(
+    documents: int, resamples: int, seed: int, groups: NDArray[np.int64] | None = None
+) -> NDArray[np.float32]:
+    """Draw how often each document occurs in each resample, shape ``(r, n)``.
+
+    Documents that belong together, such as one client's letters, are drawn together: what a system
+    makes of one tells what it makes of the next, and drawn alone they would look like more than
+    they are.
+
+    Args:
+        documents: How many there are.
+        resamples: How many are drawn.
+        seed: Of the draw.
+        groups: Each document's group, numbered from 0, shape ``(n,)``; None: each is alone.
+    """
     generator = np.random.default_rng(seed)
-    even = np.full(documents, 1.0 / documents)
+    units = documents if groups is None else int(groups.max(initial=-1)) + 1
+    even = np.full(units, 1.0 / units)
     drawn = np.empty((resamples, documents), dtype=np.float32)
     for start in range(0, resamples, BATCH):
         part = drawn[start : start + BATCH]
-        part[:] = generator.multinomial(documents, even, size=len(part))
+        times = generator.multinomial(units, even, size=len(part))
+        part[:] = times if groups is None else times[:, groups]
     return drawn
 
 
@@ -79,13 +94,20 @@ def resampled_f1(
     return np.concatenate(micro), np.concatenate(macro)
 
 
-def swaps(documents: int, resamples: int, seed: int) -> NDArray[np.float32]:
-    """Draw of which documents two systems swap their answers in each resample, shape ``(r, n)``."""
+def swaps(
+    documents: int, resamples: int, seed: int, groups: NDArray[np.int64] | None = None
+) -> NDArray[np.float32]:
+    """Draw of which documents two systems swap their answers in each resample, shape ``(r, n)``.
+
+    Arguments are those of :func:`document_weights`; a group's answers are swapped together.
+    """
     generator = np.random.default_rng(seed)
+    units = documents if groups is None else int(groups.max(initial=-1)) + 1
     drawn = np.empty((resamples, documents), dtype=np.float32)
     for start in range(0, resamples, BATCH):
         part = drawn[start : start + BATCH]
-        part[:] = generator.integers(2, size=part.shape, dtype=np.int8)
+        sides = generator.integers(2, size=(len(part), units), dtype=np.int8)
+        part[:] = sides if groups is None else sides[:, groups]
     return drawn
 
 
@@ -142,13 +164,20 @@ def _gaps(
 def mean_over_seeds(values: Sequence[NDArray[np.float64]], seed: int) -> NDArray[np.float64]:
     """Average a metric over seeds drawn with replacement, anew for each resample, shape ``(r,)``.
 
-    So the interval covers both what documents and what seeds a system happened to get. With few
-    seeds it is too narrow: drawn with replacement, two seeds vary by half of their variance.
+    So the interval covers both what documents and what seeds a system happened to get. Means of
+    seeds drawn with replacement vary by ``(s - 1) / s`` of what means of new seeds do, half of it
+    with two; so they are moved apart by the root of that. With fewer than five seeds the test is
+    still too ready (benchmarks/equal_systems.py): two seeds say little about what others would do.
     """
     stacked = np.stack(values)
+    seeds = len(stacked)
     generator = np.random.default_rng(seed)
-    drawn = generator.integers(len(stacked), size=stacked.shape)
-    return np.take_along_axis(stacked, drawn, axis=0).mean(axis=0)
+    drawn = generator.integers(seeds, size=stacked.shape)
+    means = np.take_along_axis(stacked, drawn, axis=0).mean(axis=0)
+    if seeds == 1:
+        return means
+    middle = stacked.mean(axis=0)
+    return np.asarray(middle + np.sqrt(seeds / (seeds - 1)) * (means - middle))
 
 
 def interval(values: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from longdoc.backbones.catalog import BackboneCard
-from longdoc.documents.catalog import DATASETS
+from longdoc.documents.catalog import DATASETS, MADE_HERE
 from longdoc.sources import lookup
 
 CURVE_ROWS = 11
@@ -67,7 +67,7 @@ def _texts(record: Mapping[str, Any]) -> str:
         "Training splits only: no validation or test document is among them. Digests of the texts "
         "stand in `pretraining.json`.",
     ]
-    local = [n for n in settings["sources"] if n in DATASETS and not DATASETS[n].layout]
+    local = [n for n in settings["sources"] if n in MADE_HERE]
     if local:
         lines += [
             "",

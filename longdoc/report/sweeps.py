@@ -17,6 +17,10 @@ def answer(sweep: Sweep) -> str:
     deviation = best.system.spread(metric, best.mode, "validation")
     if deviation is None:
         return f"{text} One seed each: how much of a difference is luck is not known."
+    if deviation == 0:
+        alike = [t.system.name for t in sweep.tried[1:] if t.validation(metric) == value]
+        also = f" As good: {'; '.join(alike)}." if alike else ""
+        return f"{text}{also} Its seeds gave the same: how much is luck they do not say."
     close = [t for t in sweep.tried[1:] if t.validation(metric) >= value - deviation]
     if not close:
         return f"{text} No other comes within its seeds' standard deviation, {deviation:.3f}."

@@ -1,6 +1,7 @@
 """LoRA on every family: alive, merged as unmerged, saved in peft's format."""
 
 import copy
+import pickle
 
 import peft
 import pytest
@@ -18,6 +19,7 @@ from transformers import (
 )
 from transformers import GPTNeoForSequenceClassification as TheirGPTNeo
 
+import longdoc
 from longdoc.adapters import lora, placement
 from longdoc.adapters.lora import AdapterSettings, add_lora
 from longdoc.backbones import MambaForSequenceClassification
@@ -26,6 +28,9 @@ from longdoc.backbones.classification import (
     LlamaForSequenceClassification,
 )
 from longdoc.errors import RunError, SettingsError
+from longdoc.experiments import space
+from longdoc.experiments.settings import Settings
+from longdoc.settings import build
 from tests import tolerances
 from tests.assertions import assert_close
 
@@ -290,3 +295,104 @@ def test_tied_embeddings_are_parted_where_either_is_adapted_also_when_loaded(tmp
     assert_close(output(loaded), wanted, tolerances.MODEL_FLOAT32)
     for model in (adapted, loaded):
         assert_close(output(model.merge_and_unload()), wanted, tolerances.MODEL_FLOAT32)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rank": 4}, "adapter.rank must be left out: adapter.preset auto trains every weight of a small"),
+        ({"target_modules": ["in_proj"]}, "adapter.target_modules must be left out"),
+        ({"preset": "none", "alpha": 4}, "adapter.alpha must be left out: adapter.preset none trains every"),
+        ({"preset": "head-only", "dropout": 0.2}, "preset head-only trains the head alone"),
+    ],
+)  # fmt: skip
+def test_a_number_of_an_adapter_that_is_not_there_is_refused(options, words, tmp_path):
+    values = {"data": {"dataset": "examples/letters.jsonl"}, "backbone": {"name": "mamba-mini"}}
+    with pytest.raises(SettingsError, match=words):
+        build(Settings, {**values, "adapter": options}).check_used()
+    with pytest.raises(SettingsError, match="must be left out"):
+        longdoc.train({**values, "adapter": options}, output=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_number_of_an_adapter_that_is_there_is_looked_at():
+    for backbone, adapter in (
+        ({"name": "mamba-mini"}, {"preset": "e5-mistral", "rank": 4}),
+        ({"name": "mamba-130m"}, {"rank": 4}),
+        ({"name": "some/checkpoint"}, {"rank": 4}),
+        ({"name": "mamba-mini"}, {"preset": "none"}),
+    ):
+        build(Settings, {"backbone": backbone, "adapter": adapter}).check_used()
+    with pytest.raises(SettingsError, match="of a backbone of random weights"):
+        build(
+            Settings,
+            {"backbone": {"name": "mamba-130m", "pretrained": False}, "adapter": {"rank": 4}},
+        ).check_used()
+
+
+def test_a_sweep_over_numbers_of_no_adapter_is_refused():
+    small = {"backbone": {"name": "mamba-mini"}}
+    ranks = {"space": {"adapter.rank": [4, 8]}}
+    with pytest.raises(SettingsError, match=r"space\.adapter\.rank, 4: adapter\.rank must be left"):
+        space.make({**ranks, "settings": small})
+    space.make({**ranks, "settings": {**small, "adapter": {"preset": "e5-mistral"}}})
+    both = {"adapter.rank": [4, 8], "adapter.preset": ["none", "e5-mistral"]}
+    space.make({"space": both, "settings": small})
+
+
+def test_a_second_adapter_can_be_added_to_a_mamba_and_read_back(tmp_path):
+    torch.manual_seed(0)
+    ids = torch.randint(1, 60, (2, 7))
+    wrapped = add_lora(MambaForSequenceClassification(MAMBA), rank=2).eval()
+    plain = wrapped(ids).logits
+    wrapped.add_adapter("other", wrapped.peft_config["default"])
+    wrapped.eval().set_adapter("other")
+    for name, part in wrapped.named_parameters():
+        if "lora_B.other" in name:
+            nn.init.normal_(part)
+    other = wrapped(ids).logits
+    assert (other - plain).abs().max() > 1e-3
+    wrapped.set_adapter("default")
+    assert_close(wrapped(ids).logits, plain, tolerances.MODEL_FLOAT32)
+    wrapped.save_pretrained(tmp_path)
+    wrapped.load_adapter(str(tmp_path / "other"), "again")
+    wrapped.set_adapter("again")
+    assert_close(wrapped.eval()(ids).logits, other, tolerances.MODEL_FLOAT32)
+
+
+def test_a_model_with_adapters_is_copied_and_pickled_whole():
+    wrapped = add_lora(MambaForSequenceClassification(MAMBA), rank=2).eval()
+    ids = torch.randint(1, 60, (2, 7))
+    wanted = wrapped(ids).logits
+    for other in (copy.deepcopy(wrapped), pickle.loads(pickle.dumps(wrapped))):
+        other.add_adapter("other", other.peft_config["default"])
+        other.set_adapter("other")
+        assert set(other.peft_config) == {"default", "other"}
+        assert set(wrapped.peft_config) == {"default"}
+        other.set_adapter("default")
+        assert_close(other.eval()(ids).logits, wanted, tolerances.MODEL_FLOAT32)
+
+
+def test_adapters_of_a_mamba_are_put_together():
+    torch.manual_seed(0)
+    config = MambaConfig(**SIZE, state_size=4)
+    wrapped = add_lora(MambaForCausalLM(config), rank=2).eval()
+    wrapped.add_adapter("other", wrapped.peft_config["default"])
+    wrapped.add_weighted_adapter(["default", "other"], [0.5, 0.5], "both", combination_type="cat")
+    wrapped.set_adapter("both")
+    assert wrapped.active_adapters == ["both"]
+
+
+def test_a_name_that_the_head_has_too_goes_to_the_backbone():
+    wrapped = add_lora(BertForSequenceClassification(BERT), rank=2, target_modules=["dense"])
+    names = {name for name, _ in wrapped.named_modules() if name.endswith("lora_A")}
+    assert len(names) == 6
+    assert not any("pooler" in name for name in names)
+    add_lora(MambaForSequenceClassification(MAMBA), rank=2, target_modules=["x_proj", "score"],
+             exclude_modules=["score"])  # fmt: skip
+
+
+@pytest.mark.parametrize("targets", [["score"], ["x_proj", "score"]])
+def test_an_adapter_on_the_head_is_refused_in_a_sentence(targets):
+    with pytest.raises(SettingsError, match=r"score is trained in full.*got 'score'"):
+        add_lora(MambaForSequenceClassification(MAMBA), target_modules=targets)

@@ -200,6 +200,21 @@ def test_doctor_says_which_kernels_run_and_why():
     assert "install longdoc again" not in without
 
 
+def test_doctor_says_of_every_data_set_and_backbone_whether_it_is_here(tmp_path):
+    said = run_command("doctor", LONGDOC_DATA=str(tmp_path), HOME=str(tmp_path)).stdout
+    lines = {line.split()[0]: line for line in said.split("what to do")[0].splitlines() if line}
+    for name in ("ecthr-cases", "lexglue-ecthr-a", "pubmed-mesh", "reuters-21578"):
+        assert "not here" in lines[name], lines[name]
+    for name in ("python-imports", "synthetic", "bytecode", "git-log:PATH"):
+        assert "on every machine" in lines[name], lines[name]
+    for name in ("mamba-mini", "gpt-neo-mini", "bert-mini"):
+        assert "pretrained by this project" in lines[name], lines[name]
+    (tmp_path / "pubmed-mesh").mkdir()
+    (tmp_path / "pubmed-mesh" / "allMeSH_2022.json").write_text("{}")
+    said = run_command("doctor", LONGDOC_DATA=str(tmp_path), HOME=str(tmp_path)).stdout
+    assert str(tmp_path / "pubmed-mesh" / "allMeSH_2022.json") in said
+
+
 @pytest.mark.slow
 def test_without_compiled_kernels_training_works_and_says_that_it_is_slow(tmp_path):
     done = run_command(

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,81 @@ def test_an_interrupted_training_says_that_the_same_command_goes_on(tmp_path):
     assert seen
     assert process.returncode == 130
     assert rest.endswith("longdoc: interrupted; the same command goes on where it was\n")
+
+
+def test_an_interrupted_bench_keeps_what_it_has_apart_and_says_that_it_begins_again(tmp_path):
+    kept = tmp_path / "kernels.json"
+    kept.write_text("an earlier run")
+    command = [
+        sys.executable, "-m", "longdoc", "bench", "--quick", "--part", "models",
+        "--json-file", str(kept),
+    ]  # fmt: skip
+    unfinished = tmp_path / "kernels.json.unfinished"
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not unfinished.is_file():
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == 130
+    assert said.endswith("longdoc: interrupted; the same command begins again\n")
+    assert kept.read_text() == "an earlier run"
+    assert json.loads(unfinished.read_text())["measured"]
+
+
+def test_a_plan_says_at_once_what_cannot_be_run_and_ends_with_one(tmp_path):
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(
+        "name: two\nseeds: [0]\nbaselines: false\nresamples: 100\n"
+        "settings:\n  data: {dataset: examples/letters.jsonl}\n"
+        "systems:\n- name: svm\n  baseline: {name: tfidf-svm}\n"
+        "- name: slip\n  backbone: {name: mamba-minii}\n"
+    )
+    done = run_command("compare", str(plan), "--output", str(tmp_path))
+    assert done.returncode == 1
+    first = done.stderr.splitlines()[0]
+    assert first.startswith(
+        "longdoc: slip (seed 0) cannot be trained now: backbone.name 'mamba-minii' is"
+    )
+    assert "not run: slip (seed 0)" in done.stdout
+    assert (tmp_path / "two" / "report.html").is_file()
+    plan.write_text(plan.read_text().replace("mamba-minii", "mamba-mini").replace("slip", "majority")
+                    .replace("backbone: {name: mamba-mini}", "baseline: {name: majority}"))  # fmt: skip
+    again = run_command("compare", str(plan), "--output", str(tmp_path))
+    assert (again.returncode, again.stderr.count("cannot be trained")) == (0, 0), again.stderr
+
+
+@pytest.mark.parametrize("room", [100_000, 1_500_000])
+def test_a_training_without_room_for_its_weights_says_so_and_goes_on_with_room(tmp_path, room):
+    options = ["train", "--data.dataset", "examples/letters.jsonl", "--backbone.name", "bert-mini",
+               "--training.epochs", "1", "--tokens.max-tokens", "64", "--output", str(tmp_path)]  # fmt: skip
+    limited = (
+        "import resource, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))\n"
+        "import longdoc.cli as command\n"
+        "command.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", limited, *options], cwd=ROOT, text=True,
+                          capture_output=True, check=False)  # fmt: skip
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith("longdoc: "), done.stderr
+    assert said.endswith(
+        ("there is no room (a full disk, or a limit of files)", "File too large")
+    ), said
+    assert "Traceback" not in done.stderr
+    assert not [path.name for path in tmp_path.iterdir() if not path.name.endswith(".partial")]
+    again = run_command(*options)
+    assert again.returncode == 0, again.stderr
+
+
+def test_what_cannot_be_classified_is_named(run, tmp_path):
+    (tmp_path / "all.json").write_text('[{"text": "The lift is broken"}]')
+    for name, words in (
+        ("all.json", "is neither a text nor a table that is read (.jsonl, "),
+        ("", "is a folder; name its files, such as "),
+        ("none.txt", "there is no file "),
+    ):
+        done = run_command("predict", str(run), str(tmp_path / name))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1

@@ -349,3 +349,29 @@ def test_a_failed_get_leaves_no_folder(tmp_path, monkeypatch):
 def test_settings_of_own_documents_are_refused_for_a_repository():
     with pytest.raises(SettingsError, match=r"data\.group_field must be left out for git-log:"):
         catalog.load(DataSettings(dataset="git-log:.", group_field="client"))
+
+
+@pytest.mark.parametrize(
+    "forms", [("0", "1"), ("0.0", "1.0"), ("False", "True"), ("FALSE", "TRUE")]
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_columns_of_zero_and_one_are_read_in_every_form_that_tables_have(tmp_path, forms, named):
+    file = tmp_path / "letters.csv"
+    rows = ["text,noise,rent", *(f"letter {n},{forms[n % 2]},{forms[1]}" for n in range(12))]
+    file.write_text("\n".join(rows) + "\n")
+    fields = {"label_fields": ("noise", "rent")} if named else {}
+    corpus = catalog.load(DataSettings(dataset=str(file), **fields))
+    found = {d.id: d.labels for part in corpus.splits.values() for d in part}
+    assert sorted(map(sorted, found.values())) == [["noise", "rent"]] * 6 + [["rent"]] * 6
+
+
+def test_a_measure_beside_columns_of_zero_and_one_is_no_label(tmp_path):
+    file = tmp_path / "letters.csv"
+    rows = ["text,noise,rent,sum", *(f"letter {n},{n % 2},1,{n / 2}" for n in range(12))]
+    file.write_text("\n".join(rows) + "\n")
+    assert catalog.load(DataSettings(dataset=str(file))).labels == ("rent", "noise")
+    (tmp_path / "x.jsonl").write_text('{"text": "a", "noise": 1.0, "rent": 0.5}\n')
+    with pytest.raises(DataError, match=r"field rent must be 0 or 1; got 0\.5"):
+        catalog.load(
+            DataSettings(dataset=str(tmp_path / "x.jsonl"), label_fields=("noise", "rent"))
+        )

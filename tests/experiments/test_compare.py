@@ -11,6 +11,7 @@ from longdoc import predictions
 from longdoc.errors import LongdocError, RunError, SettingsError
 from longdoc.experiments import compare, plan, run, store
 from longdoc.metrics import significance
+from longdoc.report.sections import significance as significance_section
 from tests.conftest import made_corpus
 from tests.experiments.test_runs import TINY, settings
 
@@ -60,7 +61,7 @@ def test_equal_systems_are_not_significantly_different(comparison, tmp_path):
 @pytest.mark.parametrize("seeds", [(2, 2), (2, 1), (1, 2)])
 def test_swapping_nothing_leaves_the_difference_of_the_means(comparison, seeds, monkeypatch):
     svm, majority = (system.runs for system in comparison[0].systems)
-    monkeypatch.setattr(significance, "swaps", lambda n, r, seed: np.zeros((r, n), np.float32))
+    monkeypatch.setattr(significance, "swaps", lambda n, r, *_: np.zeros((r, n), np.float32))
     given = []
     plain = significance.compare
 
@@ -319,3 +320,42 @@ def test_bert_is_added_unless_a_system_is_that_very_bert(own, added):
     system = {"name": "b", "backbone": {"name": "bert-mini"}, "tokens": {"max_tokens": 512}, **own}
     made = plan.make({**PLAN, "baselines": True, "seeds": [0], "systems": [system]})
     assert ("bert-mini-first-512" in {planned.system for planned in made.runs}) == added
+
+
+def test_a_comparison_draws_the_documents_of_a_group_together(comparison, tmp_path):
+    made = made_corpus()
+    splits = {
+        split: [
+            dataclasses.replace(document, group=f"{split} {place // 4}")
+            for place, document in enumerate(documents)
+        ]
+        for split, documents in made.splits.items()
+    }
+    made = dataclasses.replace(made, splits=splits)
+    folders = [
+        run.execute(settings(baseline={"name": name}), tmp_path, corpus=made)
+        for name in ("tfidf-svm", "majority")
+    ]
+    runs = [store.load(folder) for folder in folders]
+    about = plan.make(PLAN).about
+    found = compare.from_runs(runs, about)
+    assert found.groups == 3
+    assert compare.as_values(found)["groups"] == 3
+    # Three groups have eight ways to swap, of which two leave a difference as large.
+    assert all(pair.difference.p > 0.1 for pair in found.pairs)
+    said = str(significance_section.render(found))
+    assert "are of 3 groups; a group&#39;s documents are drawn, and swapped, together" in said
+    assert "So few groups say next to nothing" in said
+    # One run that does not know its groups, as those of earlier versions, does not hide them.
+    old = dataclasses.replace(
+        predictions.load(folders[0] / "predictions.parquet")["test"], groups=None
+    )
+    validation = predictions.load(folders[0] / "predictions.parquet")["validation"]
+    predictions.save([validation, old], folders[0] / "predictions.parquet")
+    again = compare.from_runs([store.load(folder) for folder in folders], about)
+    assert again.groups == 3
+    alone, _ = comparison
+    assert alone.groups is None
+    said = str(significance_section.render(alone))
+    assert "groups" not in said
+    assert "Where a system has 2 seeds, luck of seeds is only guessed at" in said

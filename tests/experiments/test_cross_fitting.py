@@ -170,3 +170,21 @@ def test_seeds_of_one_system_must_have_learnt_from_the_same(svm, tmp_path):
     changed = dataclasses.replace(other, data={**other.data, "digest": "0" * 64})
     with pytest.raises(RunError, match="were made on different documents"):
         compare.from_runs([svm, changed])
+
+
+def test_folds_keep_which_documents_belong_together(tmp_path):
+    plain = made_corpus(documents=96)
+    grouped = {
+        split: [dataclasses.replace(d, group=f"{split} {n // 4}") for n, d in enumerate(documents)]
+        for split, documents in plain.splits.items()
+    }
+    corpus = splits.crossed(dataclasses.replace(plain, splits=grouped), 3, None, 0)
+    given = build(Settings, {**SVM, "data": {"folds": 3}})
+    folder = run.execute(given, tmp_path, corpus=corpus)
+    found = store.load(folder).predictions()
+    for split in ("validation", "test"):
+        wanted = [d.group for d in corpus.splits[split]]
+        numbers = found[split].groups
+        assert found[split].ids == tuple(d.id for d in corpus.splits[split])
+        assert len(set(zip(wanted, numbers.tolist(), strict=True))) == len(set(wanted))
+        assert len(set(numbers.tolist())) == len(set(wanted))

@@ -5,6 +5,7 @@ import shutil
 
 import huggingface_hub
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from transformers import MambaConfig, MambaForCausalLM
@@ -274,9 +275,28 @@ def test_predictions_survive_saving(tmp_path):
     )  # fmt: skip
     predictions.save([part], tmp_path / "p.parquet")
     again = predictions.load(tmp_path / "p.parquet")["test"]
+    assert again.groups is None
     for name in ("truth", "scores", "tokens", "seen"):
         assert np.array_equal(getattr(again, name), getattr(part, name)), name
     assert (again.ids, again.labels, again.kind) == (part.ids, part.labels, part.kind)
+
+
+def test_groups_are_kept_by_number_and_a_file_without_them_is_read(tmp_path):
+    nothing = np.zeros((4, 1))
+    common = {"kind": "multi-label", "labels": ("a",), "ids": tuple("wxyz"), "truth": nothing > 0,
+              "scores": nothing.astype(np.float32), "tokens": np.zeros(4, int),
+              "seen": np.zeros(4, int)}  # fmt: skip
+    parts = [
+        Predictions(split="validation", **common),
+        Predictions(split="test", **common, groups=np.array([1, 0, 1, 2])),
+    ]
+    file = tmp_path / "p.parquet"
+    predictions.save(parts, file)
+    again = predictions.load(file)
+    assert again["validation"].groups is None
+    assert again["test"].groups.tolist() == [1, 0, 1, 2]
+    pq.write_table(pq.read_table(file).drop_columns(["group"]), file)
+    assert predictions.load(file)["test"].groups is None
 
 
 def test_scores_that_are_not_finite_and_files_that_are_none_are_refused(tmp_path):

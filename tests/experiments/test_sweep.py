@@ -13,6 +13,7 @@ import longdoc
 from longdoc.documents.catalog import DataSettings
 from longdoc.errors import RunError, SettingsError
 from longdoc.experiments import space, study, sweep
+from longdoc.report.sweeps import answer
 from longdoc.settings import build
 from tests.conftest import ROOT, run_command
 
@@ -53,16 +54,53 @@ def test_a_grid_that_grows_trains_only_what_is_new(tmp_path):
 
 
 def test_a_trial_that_fails_says_why_and_is_tried_again(tmp_path):
-    later = tmp_path / "later.jsonl"
-    choices = {"here": {"data": {"dataset": LETTERS}}, "later": {"data": {"dataset": str(later)}}}
-    made = plan(space={"documents": choices})
-    first = sweep.execute(made, tmp_path)
-    assert [entry.system.name for entry in first.tried] == ["here"]
-    assert "later.jsonl" in first.failures["later"]
-    shutil.copy(LETTERS, later)
-    second = sweep.execute(made, tmp_path)
-    assert sorted(entry.system.name for entry in second.tried) == ["here", "later"]
+    sweep.execute(plan(), tmp_path / "all")
+    (broken, *_) = sorted((tmp_path / "all" / "svm" / "runs").iterdir())
+    in_the_way = tmp_path / "svm" / "runs" / broken.name
+    in_the_way.mkdir(parents=True)
+    first = sweep.execute(plan(), tmp_path)
+    assert len(first.tried) == 2
+    ((why,),) = [list(first.failures.values())]
+    assert "is no complete run; move it away" in why
+    in_the_way.rmdir()
+    second = sweep.execute(plan(), tmp_path)
+    assert len(second.tried) == 3
     assert second.failures == {}
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"data.split_seed": [0, 1]},
+        {"data.train_documents": [10, 20]},
+        {"data.bytecode_names": [True, False]},
+        {"data.test_share": [0.1, 0.2]},
+        {"data.folds": [2, 3]},
+        {"data.validation_documents": [5, 10]},
+        {"set": {"one": {"data": {"dataset": "reuters-21578"}}, "other": {"tokens": {"max_tokens": 64}}}},
+    ],
+)  # fmt: skip
+def test_trials_of_other_documents_are_not_put_in_an_order(wanted):
+    with pytest.raises(SettingsError, match="trials are compared on the same documents; got 'data"):
+        plan(space=wanted)
+    assert plan(space={"data.text_field": ["text", "facts"], "data.leaks": ["mask", "keep"]})
+    same = {"data": {"dataset": LETTERS}}
+    other = {"baseline": {"features": 50}}
+    assert plan(
+        settings={"baseline": {"name": "tfidf-svm"}},
+        space={"set": {"a": same, "b": {**same, **other}}},
+    )
+
+
+def test_seeds_that_came_to_the_same_say_nothing_of_luck(tmp_path):
+    found = sweep.execute(plan(seeds=[1, 2]), tmp_path)
+    deviation = found.tried[0].system.spread("macro-f1", found.tried[0].mode, "validation")
+    said = answer(found)
+    assert (deviation == 0) == said.endswith(
+        "Its seeds gave the same: how much is luck they do not say."
+    )
+    assert deviation == 0
+    assert "0.000" not in said
 
 
 def test_a_sweep_in_which_everything_fails_is_an_error(tmp_path):

@@ -371,11 +371,37 @@ def test_holm_equals_statsmodels(values):
     assert significance.holm(values) == pytest.approx(wanted.tolist())
 
 
-def test_seeds_are_drawn_with_the_documents():
-    two = [np.zeros(4000), np.ones(4000)]
-    found = significance.mean_over_seeds(two, seed=0)
-    assert {0.0, 0.5, 1.0} == set(np.unique(found))
-    assert found.mean() == pytest.approx(0.5, abs=0.03)
+@pytest.mark.parametrize("seeds", [2, 3, 7])
+def test_means_of_drawn_seeds_vary_as_means_of_new_seeds_would(seeds):
+    generator = np.random.default_rng(seeds)
+    values = generator.normal(size=seeds)
+    found = significance.mean_over_seeds([np.full(40_000, value) for value in values], seed=0)
+    assert found.mean() == pytest.approx(values.mean(), abs=0.02)
+    assert found.var() == pytest.approx(values.var(ddof=1) / seeds, rel=0.03)
+
+
+def test_one_seed_is_taken_as_it_is():
+    values = np.random.default_rng(0).normal(size=50)
+    assert np.array_equal(significance.mean_over_seeds([values], seed=0), values)
+
+
+def test_documents_of_a_group_are_drawn_and_swapped_together():
+    groups = np.array([2, 0, 1, 0, 2, 2])
+    weights = significance.document_weights(6, 1203, 0, groups)
+    swapped = significance.swaps(6, 1203, 0, groups)
+    for drawn in (weights, swapped):
+        for number in range(3):
+            alike = drawn[:, groups == number]
+            assert (alike == alike[:, :1]).all()
+        assert len(np.unique(drawn[:, :3], axis=0)) > 4
+    # As many groups as there are, whatever their sizes.
+    assert (weights[:, :3].sum(axis=1) == 3).all()
+    assert set(np.unique(swapped)) == {0.0, 1.0}
+    alone = np.arange(6)
+    assert np.array_equal(
+        significance.document_weights(6, 50, 1, alone), significance.document_weights(6, 50, 1)
+    )
+    assert np.array_equal(significance.swaps(6, 50, 1, alone), significance.swaps(6, 50, 1))
 
 
 def test_lexglue_counts_documents_without_a_label():
