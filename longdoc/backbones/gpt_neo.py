@@ -13,6 +13,7 @@ from unittest import mock
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from transformers import Cache, DynamicCache, GPTNeoConfig, GPTNeoModel, PreTrainedModel
 from transformers.activations import NewGELUActivation
 from transformers.modeling_outputs import BaseModelOutputWithPast
@@ -164,9 +165,9 @@ class BlockGPTNeoModel(WithoutMasks, GPTNeoModel):
                 whose forward runs for the last and takes no notice of others.
 
         Returns:
-            transformers' output, at padding too (in float32). What is learnt through states of
-            padding that sees nothing but padding is less: there transformers has gradients of
-            scores that rounding has made equal.
+            transformers' output, at padding too where masks are float32. What is learnt through
+            states of padding before documents, and farther behind them than a window, is less:
+            there transformers has gradients of scores that rounding has made equal.
         """
         if (input_ids is None) == (inputs_embeds is None):
             message = "give either input_ids or inputs_embeds"
@@ -220,7 +221,11 @@ class BlockGPTNeoModel(WithoutMasks, GPTNeoModel):
             return True
         if mask.shape != x.shape[:2]:
             return False
+        if mask.is_meta or isinstance(mask, FakeTensor):
+            return False  # nothing can be known of it
         real = mask.bool()
+        if x.dtype == torch.float64 and not bool(real.all()):
+            return False  # its least number masks more than that of the scores
         begins = real[:, :1].sum(1) + (real[:, 1:] & ~real[:, :-1]).sum(1)
         return bool((begins <= 1).all())
 

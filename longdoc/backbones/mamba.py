@@ -166,14 +166,20 @@ class ModularMambaMixer(MambaMixer):
         parts: dict[str, Tensor] = {}
         state: list[object] = []
         idle: set[str] = set()
+        changing = None
         for name, module in self.named_modules():
             if name.split(".")[0] in ("in_proj", "out_proj"):
                 continue
             active = getattr(module, "active_adapters", None)
             if active is not None:  # peft's layers
-                state.append((name, tuple(active), module.disable_adapters, module.merged))
-                idle |= set(getattr(module, "lora_A", ())) - set(active)
-            if name.split(".")[-1] not in idle:
+                off = getattr(module, "disable_adapters", False)
+                state.append((name, off or (tuple(active), getattr(module, "merged", False))))
+                kinds = getattr(module, "adapter_layer_names", ())
+                idle |= {one for kind in kinds for one in getattr(module, kind, ())} - set(active)
+            if hasattr(module, "parameter_name"):
+                # peft puts the update of a single parameter on and off in each forward pass.
+                changing = f"{name}.base_layer"
+            if name.split(".")[-1] not in idle and name != changing:
                 own = module.named_parameters(prefix=name, recurse=False)
                 parts.update(dict(own))
         return parts, state

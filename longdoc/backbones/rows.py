@@ -21,8 +21,9 @@ class Rows:
         starts: Where each document, and the padding before one, begins where the rows are laid one
             after the other, at last the number of tokens, ``b l``; shape ``(documents + 1,)``. None
             where each row is one document, with padding behind it or without.
-        blind: Which tokens are padding before a document, shape ``(b l, 1)``. In transformers every
-            score of theirs is the same, so they take the mean of what stands before them.
+        blind: Which tokens are padding before a document, or of a row of nothing else; shape
+            ``(b l, 1)``, or ``(b, 1, l, 1)`` where ``starts`` is None. In transformers every score
+            of theirs is the same, so they take the mean of what stands before them.
         b: Rows.
         ends: Of each row with padding behind its document where that begins and ends.
         equal: Whether what is out of a window counts as much as padding in it, as in float32, whose
@@ -130,7 +131,7 @@ def rows_of(
         begins = (position_ids.diff(dim=1, prepend=position_ids[:, :1]) != 1).expand(b, length)
     else:
         return None
-    equal = x.dtype == torch.float32
+    equal = x.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type)
     if not bool(begins[:, 1:].any()):
         # A row of padding alone sees itself; that of the others may stand behind them.
         blind = None if blind is None or not bool(blind.any()) else blind[:, None, :, None]

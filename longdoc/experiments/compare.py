@@ -206,8 +206,8 @@ def from_runs(
 
 def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
     # Means that were moved apart for few seeds may leave the range of the metric.
-    low, high = significance.interval(values)
-    return max(0.0, low), min(1.0, high)
+    low, high = np.clip(significance.interval(values), 0.0, 1.0)
+    return float(low), float(high)
 
 
 def _check_same_documents(groups: Sequence[Sequence[Run]]) -> None:

@@ -1,5 +1,6 @@
 """Every setting of a run in one record."""
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass, field, fields
@@ -12,6 +13,7 @@ from longdoc.backbones.build import Start
 from longdoc.backbones.settings import BackboneSettings
 from longdoc.baselines.settings import BaselineSettings
 from longdoc.documents.catalog import DataSettings
+from longdoc.errors import SettingsError
 from longdoc.experiments.ensemble import EnsembleSettings
 from longdoc.imbalance.settings import ImbalanceSettings
 from longdoc.metrics.thresholds import ThresholdSettings
@@ -76,8 +78,10 @@ class Settings:
         if not self.has_no_backbone():
             # What auto stands for depends on the backbone, which a hub may have to be asked for.
             start: Start = "large" if self.backbone.pretrained else "random"
-            if backbones.is_here(self.backbone):
-                start = backbones.start(backbones.resolve(self.backbone), self.backbone)
+            # What is wrong with a backbone is said where it is needed: not for a finished run.
+            with contextlib.suppress(SettingsError):
+                if backbones.is_here(self.backbone):
+                    start = backbones.start(backbones.resolve(self.backbone), self.backbone)
             lora.check_used(self.adapter, start)
             return
         what = "an ensemble" if self.ensemble.members else f"baseline.name {self.baseline.name}"

@@ -219,9 +219,9 @@ def make(
         SettingsError: Something is not known or not allowed.
 
     Example:
-        >>> plan = make({"space": {"adapter.rank": [4, 8]}})
-        >>> [plan.settings(point).adapter.rank for point in plan.points()]
-        [4, 8]
+        >>> plan = make({"space": {"tokens.max_tokens": [512, 1024]}})
+        >>> [plan.settings(point).tokens.max_tokens for point in plan.points()]
+        [512, 1024]
     """
     rest = dict(content)
     shared = _laid_over(mapping(rest.pop("settings", {}), "settings"), above or {})
@@ -239,9 +239,9 @@ def make(
         allowed = f"at most {LARGEST_GRID} combinations"
         require(plan.trials() <= LARGEST_GRID, "space", allowed, plan.trials())
     _check_overlap(axes, above or {})
-    for axis in axes:
-        same_documents.check(axis.name, _groups(axis))
     _check_choices(plan)
+    for axis in axes:
+        same_documents.check(axis.name, _groups(axis), shared)
     return plan
 
 

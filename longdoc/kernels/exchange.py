@@ -71,7 +71,8 @@ class Exchange:
             for name, (part, version) in now.items()
             if name in before and before[name][0] is part and before[name][1] == version
         ]
-        changed = [name for name in (*now, *before) if name not in alike]
+        # FSDP shows some only while it goes forward: what is missing is not known to have changed.
+        changed = [name for name in now if name in before and name not in alike]
         if changed or then != state:
             message = (
                 f"{changed[0] if changed else 'what is active'} of a {what} was changed after the "

@@ -86,6 +86,8 @@ def test_trials_of_other_documents_are_not_put_in_an_order(wanted):
     assert plan(space={"data.text_field": ["text", "facts"], "data.leaks": ["mask", "keep"]})
     same = {"data": {"dataset": LETTERS}}
     other = {"baseline": {"features": 50}}
+    spelt = {"data": {"dataset": LETTERS, "split_seed": 0, "test_share": 0.2}}
+    assert plan(space={"set": {"a": spelt, "b": other}})
     assert plan(
         settings={"baseline": {"name": "tfidf-svm"}},
         space={"set": {"a": same, "b": {**same, **other}}},
