@@ -55,8 +55,8 @@ class BlockSelfAttention(GPTNeoSelfAttention):
         Args:
             hidden_states: Shape ``(b, l, d)``.
             attention_mask: None, transformers' additive mask, or the places where documents begin
-                that lie one after the other, shape ``(documents + 1,)``; rows that hold more than
-                a document each come as :class:`Rows`.
+                that lie one after the other, shape ``(documents + 1,)``; rows with padding at an
+                end, or with several documents, come as :class:`Rows`.
             layer_past: A cache to fill, or one that holds tokens, with which transformers' own
                 path runs, as with the next two.
             use_cache: Whether to keep keys and values.

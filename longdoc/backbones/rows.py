@@ -94,10 +94,8 @@ class Rows:
             far = torch.arange(end + near, length, device=query.device) + 1
             total, number = sums[:, far] - sums[:, far - window], window
             if self.equal:
-                total, number = (
-                    total + (sums[:, end] - sums[:, begin])[:, None],
-                    window + end - begin,
-                )
+                total = total + (sums[:, end] - sums[:, begin])[:, None]
+                number = window + end - begin
             found.append((total / number).to(value.dtype))
         return torch.cat(found, dim=1)
 
@@ -133,7 +131,7 @@ def rows_of(
         return None
     equal = x.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type)
     if not bool(begins[:, 1:].any()):
-        # A row of padding alone sees itself; that of the others may stand behind them.
+        # Every document begins with its row, so only a row of padding alone can be blind.
         blind = None if blind is None or not bool(blind.any()) else blind[:, None, :, None]
         return Rows(None, blind, b, ends, equal) if ends or blind is not None else None
     begins = torch.cat([begins.new_ones(b, 1), begins[:, 1:]], dim=1)

@@ -96,7 +96,7 @@ def main() -> None:
     except BrokenPipeError:
         _no_more_output()
         sys.exit(1)
-    except Exception as error:
+    except Exception as error:  # a full disk is told in classes of others, not all of them OSError
         named = isinstance(error, OSError) and error.filename is not None
         if not named and not is_full(error):
             raise

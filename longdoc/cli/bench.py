@@ -1,6 +1,5 @@
 """``longdoc bench``."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from longdoc import environment
 from longdoc.benchmark import page, roofline, suite
 from longdoc.errors import RunError
 from longdoc.settings import require
+from longdoc.training.workplace import write_json
 
 
 def bench(
@@ -56,12 +56,9 @@ def bench(
         found.append(measured)
         if json_file is not None:
             kept = {"environment": environment.describe(), "measured": [m.as_json() for m in found]}
-            unfinished = json_file.with_name(f"{json_file.name}.unfinished")
-            part_of = json_file.with_name(f".{json_file.name}")
-            part_of.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-            part_of.replace(unfinished)
+            write_json(_unfinished(json_file), kept)
     if json_file is not None and found:
-        unfinished.replace(json_file)
+        _unfinished(json_file).replace(json_file)
     print(page.markdown(found) if markdown else page.table(found))
     if markdown:
         options = f" --part {part}" * (part != "all") + " --quick" * quick
@@ -70,3 +67,7 @@ def bench(
             print(f"\n({missing})")
     if roofline_file is not None:
         roofline.draw(*roofline.measure(), roofline_file)
+
+
+def _unfinished(file: Path) -> Path:
+    return file.with_name(f"{file.name}.unfinished")

@@ -2,7 +2,7 @@
 
 import itertools
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,16 +10,15 @@ from scipy import sparse
 
 from longdoc.metrics import significance
 from longdoc.metrics.classification import Matrix
-from longdoc.predictions import Predictions
 
 METRICS = ("micro-f1", "macro-f1")
 Values = dict[str, NDArray[np.float64]]
 """A number for each resample, of every metric."""
 
 
-def together(parts: Sequence[Predictions]) -> NDArray[np.int64] | None:
-    """Give the groups of the test documents, as the system has them that joins most of them."""
-    known = [part.groups for part in parts if part.groups is not None]
+def together(given: Iterable[NDArray[np.int64] | None]) -> NDArray[np.int64] | None:
+    """Give the groups of the test documents, as the run has them that joins most of them."""
+    known = (groups for groups in given if groups is not None)
     return min(known, key=lambda groups: int(groups.max()), default=None)
 
 

@@ -185,7 +185,8 @@ def from_runs(
     _check_same_documents(list(groups.values()))
     test = _test(runs[0])
     answers = {name: _answers(group, mode, test) for name, group in groups.items()}
-    units = together([_test(run) for run in runs])
+    # One after the other: all scores of all runs are more than a machine may hold.
+    units = together(_test(run).groups for run in runs)
     weights = significance.document_weights(len(test.ids), about.resamples, 0, units)
     resampled = {name: resample(name, answers[name], test.truth, weights) for name in groups}
     systems = [

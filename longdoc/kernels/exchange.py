@@ -66,13 +66,12 @@ class Exchange:
             self._seen = now, state
             return
         before, then = self._seen
-        alike = [
+        # FSDP shows some only while it goes forward: what is missing is not known to have changed.
+        changed = [
             name
             for name, (part, version) in now.items()
-            if name in before and before[name][0] is part and before[name][1] == version
+            if name in before and not (before[name][0] is part and before[name][1] == version)
         ]
-        # FSDP shows some only while it goes forward: what is missing is not known to have changed.
-        changed = [name for name in now if name in before and name not in alike]
         if changed or then != state:
             message = (
                 f"{changed[0] if changed else 'what is active'} of a {what} was changed after the "

@@ -7,7 +7,8 @@ from longdoc.report import html
 
 TITLE = "Differences"
 FEW = 5
-"""Seeds from which on the test holds its 5 % nearly (benchmarks/equal_systems.py): our choice."""
+"""Seeds from which on the test holds its 5 % nearly (benchmarks/equal_systems.py), and groups below
+which the page warns: our choice."""
 QUESTION = "Which differences are more than luck of documents and seeds?"
 
 
@@ -57,7 +58,7 @@ def _groups(comparison: Comparison) -> str:
 def _few_seeds(comparison: Comparison) -> str:
     """Say so where seeds are too few to know what others would do; one is spoken of above."""
     few = min(
-        (len(system.runs) for system in comparison.systems if len(system.runs) > 1), default=5
+        (len(system.runs) for system in comparison.systems if len(system.runs) > 1), default=FEW
     )
     if few >= FEW:
         return ""
