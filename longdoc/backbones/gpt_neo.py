@@ -3,8 +3,9 @@
 Letters: ``b`` documents in the batch, ``l`` tokens, ``d`` hidden width.
 
 transformers' GPT-Neo builds a matrix of ``(l, l)`` a head and keeps masks of all its positions
-squared. Ours builds neither; where its eager path is asked for something only that has (attention
-weights, attention dropout, masks with holes, a cache that holds tokens already), that path runs.
+squared. Ours builds neither. With attention dropout, masks with holes or a cache that holds tokens
+already, queries attend a part at a time (:mod:`longdoc.backbones.parts`). Only who asks for
+attention weights, which are that matrix, or compiles such a call, gets transformers' path.
 """
 
 import copy
@@ -14,6 +15,7 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn import functional
 from transformers import Cache, DynamicCache, GPTNeoConfig, GPTNeoModel, PreTrainedModel
 from transformers.activations import NewGELUActivation
 from transformers.modeling_outputs import BaseModelOutputWithPast
@@ -24,6 +26,7 @@ from transformers.models.gpt_neo.modeling_gpt_neo import (
 )
 
 from longdoc.backbones.activations import FastGelu
+from longdoc.backbones.parts import Seen, are_large, attend
 from longdoc.backbones.rows import Rows, rows_of
 from longdoc.kernels import causal_attention
 from longdoc.kernels.documents import places_of
@@ -44,7 +47,7 @@ class BlockSelfAttention(GPTNeoSelfAttention):
     def forward(
         self,
         hidden_states: Tensor,
-        attention_mask: "Tensor | Rows | None" = None,
+        attention_mask: "Tensor | Rows | Seen | None" = None,
         layer_past: Any = None,
         use_cache: bool = False,
         output_attentions: bool = False,
@@ -56,12 +59,11 @@ class BlockSelfAttention(GPTNeoSelfAttention):
             hidden_states: Shape ``(b, l, d)``.
             attention_mask: None, transformers' additive mask, or the places where documents begin
                 that lie one after the other, shape ``(documents + 1,)``; rows with padding at an
-                end, or with several documents, come as :class:`Rows`.
-            layer_past: A cache to fill, or one that holds tokens, with which transformers' own
-                path runs, as with the next two.
+                end, or with several documents, come as :class:`Rows`, all else as :class:`Seen`.
+            layer_past: A cache to fill, or one that holds tokens.
             use_cache: Whether to keep keys and values.
-            output_attentions: Whether weights are wanted.
-            **kwargs: Passed on to transformers' own path.
+            output_attentions: Whether weights are wanted, for which transformers' own path runs.
+            **kwargs: Passed on to that.
         """
         rows = attention_mask if isinstance(attention_mask, Rows) else None
         starts = attention_mask if isinstance(attention_mask, Tensor) else None
@@ -76,14 +78,21 @@ class BlockSelfAttention(GPTNeoSelfAttention):
                     "weights; give them as rows with an attention_mask"
                 )
                 raise ValueError(message)
+        elif isinstance(attention_mask, Seen):
+            return self._in_parts(hidden_states, attention_mask, layer_past), None
         elif masked or own:
-            return self._eager(
-                hidden_states, starts, layer_past, use_cache, output_attentions, **kwargs
-            )
-        query, key, value = (
-            self._split_heads(project(hidden_states), self.num_heads, self.head_dim)  # type: ignore[no-untyped-call]
-            for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
+            if output_attentions or not self._is_large(hidden_states, layer_past):
+                return self._eager(
+                    hidden_states, starts, layer_past, use_cache, output_attentions, **kwargs
+                )
+            before, keys = _span(hidden_states.shape[1], layer_past, self.layer_id)
+            if starts is not None and starts.shape[-2] not in (1, hidden_states.shape[1]):
+                high, tokens = starts.shape[-2], hidden_states.shape[1]
+                message = f"attention_mask has {high} rows for {tokens} tokens"
+                raise ValueError(message)
+            seen = Seen(int(before), keys, hidden_states.dtype, given=starts)
+            return self._in_parts(hidden_states, seen, layer_past), None
+        query, key, value = self._heads(hidden_states)
         if layer_past is not None:
             kept = (key, value) if rows is None else (rows.parts(key), rows.parts(value))
             layer_past.update(*kept, self.layer_id)
@@ -96,15 +105,35 @@ class BlockSelfAttention(GPTNeoSelfAttention):
         found = self.out_proj(self._merge_heads(found, self.num_heads, self.head_dim))  # type: ignore[no-untyped-call]
         return self.resid_dropout(found), None
 
+    def _heads(self, hidden_states: Tensor) -> list[Tensor]:
+        """Give queries, keys and values, each ``(b, heads, l, width)``."""
+        return [
+            self._split_heads(project(hidden_states), self.num_heads, self.head_dim)  # type: ignore[no-untyped-call]
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        ]
+
+    def _is_large(self, hidden_states: Tensor, cache: Any) -> bool:
+        """Say whether the scores are too many for transformers' path."""
+        if torch.compiler.is_compiling() or hidden_states.is_meta:
+            return False
+        rows, tokens = hidden_states.shape[:2]
+        return are_large(rows, self.num_heads, tokens, _span(tokens, cache, self.layer_id)[1])
+
+    def _in_parts(self, hidden_states: Tensor, seen: Seen, cache: Any) -> Tensor:
+        """Attend as transformers does, a part of the queries at a time."""
+        query, key, value = self._heads(hidden_states)
+        if cache is not None:
+            key, value = cache.update(key, value, self.layer_id)
+        window = self.config.window_size if self.attention_type == "local" else None
+        dropout = self.attn_dropout.p if self.attn_dropout.training else 0.0
+        found = attend(query, key, value, seen, window, dropout)
+        found = self.out_proj(self._merge_heads(found, self.num_heads, self.head_dim))  # type: ignore[no-untyped-call]
+        return self.resid_dropout(found)
+
     def _eager(self, hidden_states: Tensor, *arguments: Any, **kwargs: Any) -> Any:
         """Run transformers' path with the mask of positions it expects, made for this call."""
-        cache = arguments[1]
         tokens, device = hidden_states.shape[1], hidden_states.device
-        before, keys = 0, tokens
-        if cache is not None:
-            before = cache.get_seq_length(self.layer_id)
-            # A static cache gives all its places, also those that nothing stands in yet.
-            keys = cache.get_mask_sizes(tokens, self.layer_id)[0]
+        before, keys = _span(tokens, arguments[1], self.layer_id)
         place = before + torch.arange(tokens, device=device)[:, None]
         key = torch.arange(keys, device=device)[None]
         seen = key <= place
@@ -176,12 +205,17 @@ class BlockGPTNeoModel(WithoutMasks, GPTNeoModel):
         if position_ids is not None:
             position_ids = position_ids.view(-1, x.shape[1])
         cache = past_key_values
-        laid: Tensor | Rows | None = attention_mask
+        laid: Tensor | Rows | Seen | None = attention_mask
         if attention_mask is None or attention_mask.dim() != 1:
             cache = self._cache(cache, kwargs.get("use_cache"))
             tells = position_ids is not None and attention_mask is None and cache is None
             undecided = tells and torch.compiler.is_compiling()
-            if undecided or not self._serves(x, attention_mask, cache, kwargs):
+            serves = not undecided and self._serves(x, attention_mask, cache, kwargs)
+            if serves:
+                laid = rows_of(x, attention_mask, position_ids, cache is not None)
+            elif self._is_large(x, attention_mask, cache, kwargs):
+                laid = _seen(x, attention_mask, cache, position_ids)
+            else:
                 return super().forward(
                     inputs_embeds=x,
                     past_key_values=past_key_values,
@@ -191,7 +225,6 @@ class BlockGPTNeoModel(WithoutMasks, GPTNeoModel):
                     output_hidden_states=output_hidden_states,
                     **kwargs,
                 )
-            laid = rows_of(x, attention_mask, position_ids, cache is not None)
         x = x + self.wpe(_places(x, laid) if position_ids is None else position_ids)
         if token_type_ids is not None:
             x = x + self.wte(token_type_ids.view(-1, x.shape[1]))
@@ -213,9 +246,12 @@ class BlockGPTNeoModel(WithoutMasks, GPTNeoModel):
     ) -> bool:
         """Say whether documents are whole or padded at an end, and nothing was read before them."""
         drops = self.training and self.config.attention_dropout > 0
-        weights = asked.get("output_attentions")
-        weights = self.config.output_attentions if weights is None else weights
-        if drops or weights or not (cache is None or _is_fresh(cache)) or not len(x):
+        if (
+            drops
+            or self._gives_weights(asked)
+            or not (cache is None or _is_fresh(cache))
+            or not len(x)
+        ):
             return False
         if mask is None:
             return True
@@ -229,10 +265,28 @@ class BlockGPTNeoModel(WithoutMasks, GPTNeoModel):
         begins = real[:, :1].sum(1) + (real[:, 1:] & ~real[:, :-1]).sum(1)
         return bool((begins <= 1).all())
 
+    def _gives_weights(self, asked: dict[str, Any]) -> bool:
+        weights = asked.get("output_attentions")
+        return bool(self.config.output_attentions if weights is None else weights)
+
+    def _is_large(
+        self, x: Tensor, mask: Tensor | None, cache: Cache | None, asked: dict[str, Any]
+    ) -> bool:
+        """Say whether scores are too many for transformers' path, and a part at a time will do."""
+        if torch.compiler.is_compiling() or x.is_meta or isinstance(x, FakeTensor):
+            return False
+        if self._gives_weights(asked):
+            return False
+        if cache is not None and self.gradient_checkpointing and self.training:
+            return False
+        keys = _span(x.shape[1], cache, 0)[1]
+        fits = mask is None or (mask.dim() == 2 and len(mask) == len(x) and mask.shape[1] <= keys)
+        return fits and are_large(len(x), self.config.num_heads, x.shape[1], keys)
+
     def _read(
         self,
         hidden: Tensor,
-        laid: "Tensor | Rows | None",
+        laid: "Tensor | Rows | Seen | None",
         cache: Cache | None,
         output_hidden_states: bool | None,
     ) -> BaseModelOutputWithPast:
@@ -261,10 +315,33 @@ def _is_fresh(cache: Any, layer: int | None = None) -> bool:
     return isinstance(cache, DynamicCache) and cache.get_seq_length(layer or 0) == 0
 
 
-def _places(embedded: Tensor, laid: Tensor | Rows | None) -> Tensor:
+def _places(embedded: Tensor, laid: Tensor | Rows | Seen | None) -> Tensor:
     if isinstance(laid, Tensor):
         return places_of(laid)
-    return torch.arange(embedded.shape[1], device=embedded.device)[None]
+    before = laid.before if isinstance(laid, Seen) else 0
+    return before + torch.arange(embedded.shape[1], device=embedded.device)[None]
+
+
+def _span(tokens: int, cache: Any, layer: int | None) -> tuple[Any, int]:
+    """Give how many tokens were read before, and how many keys there will be."""
+    if cache is None:
+        return 0, tokens
+    # A static cache gives all its places, also those that nothing stands in yet.
+    return cache.get_seq_length(layer), cache.get_mask_sizes(tokens, layer)[0]
+
+
+def _seen(x: Tensor, mask: Tensor | None, cache: Cache | None, position_ids: Tensor | None) -> Seen:
+    """Say what transformers' mask would: padding, and other documents where places begin anew."""
+    before, keys = _span(x.shape[1], cache, 0)
+    documents = None
+    if position_ids is not None and mask is None and cache is None:
+        begins = position_ids.diff(dim=1, prepend=position_ids[:, :1]) != 1
+        documents = begins.cumsum(1).expand(len(x), -1)
+        documents = documents if bool((documents != 1).any()) else None
+    real = None
+    if mask is not None:  # of keys that it does not tell of, such as a cache's empty places, none
+        real = functional.pad(mask.bool(), (0, keys - mask.shape[1]))
+    return Seen(int(before), keys, x.dtype, real, documents)
 
 
 def use_block_attention(model: nn.Module) -> nn.Module:

@@ -1,5 +1,6 @@
 """Odd but possible uses of the backbones and of what they stand on."""
 
+import contextlib
 import copy
 import os
 import subprocess
@@ -13,15 +14,17 @@ from torch import nn
 from transformers import (
     BertConfig,
     BertModel,
+    DynamicCache,
     GPTNeoForCausalLM,
     GPTNeoModel,
     LlamaForCausalLM,
     RobertaConfig,
     RobertaForSequenceClassification,
+    StaticCache,
 )
 
 from longdoc.adapters.lora import add_lora
-from longdoc.backbones import MambaForSequenceClassification
+from longdoc.backbones import MambaForSequenceClassification, parts
 from longdoc.backbones.bert import BertForSequenceClassification
 from longdoc.backbones.classification import (
     GPTNeoForSequenceClassification,
@@ -407,6 +410,156 @@ def test_gpt_neo_sees_a_mask_that_a_user_made():
     for mask in (square, holes):
         wanted = theirs(ids, attention_mask=mask)[0]
         assert_close(ours(ids, attention_mask=mask)[0], wanted, tolerances.MODEL_FLOAT32)
+
+
+@contextlib.contextmanager
+def kept_for_the_way_back():
+    """Give the elements of every storage that is kept, once each."""
+    sizes = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes() // tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield sizes
+
+
+def with_holes(rows, tokens):
+    holes = torch.ones(rows, tokens, dtype=torch.long)
+    holes[0, 3:6] = holes[:, tokens // 2 : tokens // 2 + 20] = holes[1, -4:] = 0
+    return holes
+
+
+UNUSUAL = {
+    "holes": lambda n: {"attention_mask": with_holes(2, n)},
+    "a mask made by others": lambda n: {
+        "attention_mask": torch.zeros(1, 1, n, n).masked_fill(torch.ones(n, n).triu(-2).bool(), -1e9)
+    },
+    "padding by others": lambda n: {
+        "attention_mask": torch.zeros(2, 1, 1, n).masked_fill(with_holes(2, n)[:, None, None] == 0, -1e9)
+    },
+    "holes and places": lambda n: {
+        "attention_mask": with_holes(2, n), "position_ids": with_holes(2, n).cumsum(1) - 1
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_gpt_neo_reads_a_part_of_the_queries_at_a_time(name, kind):
+    length = 600
+    theirs = GPTNeoForCausalLM(tiny.neo(length=length + 9)).train().to(kind)
+    ours = use_block_attention(copy.deepcopy(theirs))
+    ids, asked = torch.randint(1, 99, (2, length)), UNUSUAL[name](length)
+    if kind != torch.float32 and asked["attention_mask"].dim() == 4:
+        asked["attention_mask"] = asked["attention_mask"].to(kind)
+    wanted = theirs(ids, labels=ids, **asked)
+    with Watch() as watch:
+        found = ours(ids, labels=ids, **asked)
+    assert watch.largest <= parts.LARGE < 2 * 3 * length * length
+    # Parts are not kept either, or all of them would be.
+    with kept_for_the_way_back() as sizes:
+        ours(ids, **asked)
+    assert sum(sizes.values()) < 2 * 2 * 3 * length * length
+    near = tolerances.BFLOAT16 if kind == torch.bfloat16 else tolerances.MODEL_FLOAT32
+    assert_close(found.logits, wanted.logits, near)
+    for outputs in (found, wanted):
+        outputs.loss.backward()
+    other = dict(theirs.named_parameters())
+    for weight, part in ours.named_parameters():
+        assert_close(part.grad, other[weight].grad, near)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("cache", [DynamicCache, StaticCache])
+def test_gpt_neo_reads_on_a_part_at_a_time(cache, masked):
+    theirs = GPTNeoModel(tiny.neo(length=700)).eval()
+    ours = use_block_attention(copy.deepcopy(theirs))
+    ids = torch.randint(1, 99, (2, 650))
+    mask = {"attention_mask": with_holes(2, 650)} if masked else {}
+    wanted = theirs(ids, **mask)[0]
+    kept = cache(config=theirs.config, **({"max_cache_len": 650} if cache is StaticCache else {}))
+    for first, after in ((0, 10), (10, 640), (640, 650)):
+        seen = {name: value[:, :after] for name, value in mask.items()}
+        if masked and cache is StaticCache:
+            seen = mask
+        with Watch() as watch:
+            found = ours(ids[:, first:after], past_key_values=kept, **seen)
+        assert watch.largest <= parts.LARGE
+        assert found.past_key_values is kept
+        assert_close(found[0], wanted[:, first:after], tolerances.MODEL_FLOAT32)
+
+
+def dropping(dropout=0.3, length=430):
+    config = tiny.neo(length=length)
+    config.attention_dropout = dropout
+    model = use_block_attention(GPTNeoModel(config))
+    return model.train(), torch.randn(2, length, 24)
+
+
+def test_gpt_neo_drops_attention_a_part_at_a_time():
+    model, hidden = dropping()
+    layer = model.h[0].attn.attention
+    with torch.no_grad():
+        assert not torch.equal(layer(hidden)[0], layer(hidden)[0])
+        mean = sum(layer(hidden)[0] for _ in range(100)) / 100
+        wanted = layer.eval()(hidden)[0]
+    assert (mean - wanted).abs().mean() < 0.15 * wanted.abs().mean()
+    layer.train().attn_dropout.eval()  # a module of its own, as everywhere in torch
+    with torch.no_grad():
+        assert_close(layer(hidden)[0], wanted, tolerances.MODEL_FLOAT32)
+
+
+def test_gpt_neo_drops_the_same_on_the_way_back_whatever_other_threads_draw():
+    wrong, made = [], [dropping() for _ in range(2)]
+
+    def learn(number):
+        model, hidden = made[number]
+        layer = model.h[0].attn.attention
+        generator = torch.Generator().manual_seed(number)
+        for _ in range(5):
+            layer.zero_grad()
+            out = layer(hidden)[0]
+            slope = torch.randn(out.shape, generator=generator)
+            out.backward(slope)
+            # Out is linear in the values' weights.
+            out = out.detach()
+            found = (layer.v_proj.weight.grad * layer.v_proj.weight.detach()).sum()
+            told = ((out - layer.out_proj.bias.detach()) * slope).sum()
+            scale = ((out - layer.out_proj.bias.detach()) * slope).abs().sum()
+            wrong.append(((found - told).abs() / scale).item())
+
+    threads = [threading.Thread(target=learn, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(wrong) == 10
+    assert max(wrong) < tolerances.MODEL_FLOAT32
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_gpt_neo_parts_documents_a_part_at_a_time(kind):
+    config = tiny.neo(length=640)
+    theirs = GPTNeoModel(config).train().to(kind)
+    ours = use_block_attention(copy.deepcopy(theirs))
+    ours.config.attention_dropout = 0.3  # the path is that of dropout, and its modules drop nothing
+    ids = torch.randint(1, 99, (2, 640))
+    places = torch.cat([torch.arange(250), torch.arange(390)])[None]
+    asked = {"position_ids": places, "use_cache": False}
+    wanted = theirs(ids, **asked)[0]
+    assert (theirs(ids, use_cache=False)[0] - wanted).abs().max() > 0.1
+    near = tolerances.FLOAT64 if kind == torch.float64 else tolerances.MODEL_FLOAT32
+    assert_close(ours(ids, **asked)[0], wanted, near)
+    assert_close(ours(ids, use_cache=False)[0], theirs(ids, use_cache=False)[0], near)
+
+
+def test_gpt_neo_refuses_a_mask_of_another_height():
+    model = use_block_attention(GPTNeoModel(tiny.neo(length=700)).eval())
+    with pytest.raises(ValueError, match="attention_mask has 650 rows for 600 tokens"):
+        model(torch.ones(2, 600, dtype=torch.long), attention_mask=torch.zeros(1, 1, 650, 600))
 
 
 def step_of(model, ids):
