@@ -3,7 +3,10 @@
 import difflib
 import errno
 import re
+import sys
+import warnings
 from collections.abc import Iterable
+from typing import Any
 
 
 class LongdocError(Exception):
@@ -29,8 +32,27 @@ class RunError(LongdocError, RuntimeError):
     """A run that cannot go on, or a run folder that is not whole."""
 
 
+class DataWarning(UserWarning):
+    """What is read of documents, but may not be meant so."""
+
+
 class MissingPartError(LongdocError, ImportError):
     """An optional part that is not installed."""
+
+
+def say_in_a_sentence() -> None:
+    """Let each :class:`DataWarning` be one sentence on standard error, said once."""
+    warnings.simplefilter("default", DataWarning)
+    usual, said = warnings.showwarning, set[str]()
+
+    def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, DataWarning):
+            usual(message, category, *place, **more)
+        elif str(message) not in said:
+            said.add(str(message))
+            sys.stderr.write(f"longdoc: {message}\n")
+
+    warnings.showwarning = show
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

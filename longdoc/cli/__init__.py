@@ -10,7 +10,7 @@ from typing import Any
 
 import cyclopts
 
-from longdoc.errors import LongdocError, is_full
+from longdoc.errors import LongdocError, is_full, say_in_a_sentence
 
 app = cyclopts.App(
     suppress_keyboard_interrupt=False,  # what is said of it is said below
@@ -84,6 +84,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may not know every letter
+    say_in_a_sentence()
     try:
         app()
         sys.stdout.flush()

@@ -1,5 +1,6 @@
 """``longdoc datasets``."""
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -78,11 +79,15 @@ def overview() -> None:
 
 
 @app.command
-def show(name: Name) -> None:
+def show(name: Annotated[str, Parameter(help="A catalogue name")]) -> None:
     """Show a data set's card.
 
     Example: longdoc datasets show reuters-21578
     """
+    with contextlib.suppress(OSError):  # a name that is too long for a file
+        if name not in DATASETS and name and Path(name).exists():
+            message = f"{name} has no card; datasets labels and lengths tell of own documents"
+            raise DataError(message)
     card = DATASETS[name]
     reference = lookup(card.reference)
     print(f"{card.name}: {card.summary}\n")

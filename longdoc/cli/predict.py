@@ -47,6 +47,9 @@ def predict(
     if not inputs:
         message = "no file to classify; name one or more, or - for standard input"
         raise DataError(message)
+    for name in inputs:
+        if name != "-" and Path(name).is_file():
+            files.check_text(Path(name))  # before a model is loaded, and others are classified
     data = opened.settings.data
     fields = Fields(text=text_field or data.text_field, id=data.id_field)
     for prediction in api.predict(opened, _documents(inputs, fields)):
@@ -66,7 +69,11 @@ def _documents(inputs: tuple[str, ...], fields: Fields) -> Iterator[Document]:
     times = Counter(Path(name).name for name in inputs)
     for name in inputs:
         if name == "-":
-            yield Document("-", files.lines(sys.stdin.read()), ())
+            text = files.lines(sys.stdin.read())
+            if not text:
+                message = "standard input holds no text"
+                raise DataError(message)
+            yield Document("-", text, ())
             continue
         if not Path(name).exists() or Path(name).is_dir():
             message = f"there is no file {name}"

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from longdoc.documents import remarks
 from longdoc.documents.document import Corpus, Document, Kind, by_frequency, make_corpus
-from longdoc.documents.label_values import label_value
+from longdoc.documents.label_values import flag, is_plain_flag, label_value, may_be_flag
 from longdoc.documents.tables import ENDINGS, Row, readable, rows
 from longdoc.errors import DataError, nearest
 
@@ -21,6 +22,8 @@ SPLIT_NAMES = {
     "valid": "validation", "validation": "validation", "test": "test", "testing": "test",
 }  # fmt: skip
 TEXT_ENDINGS = (".txt", ".md", ".text")
+Forms = dict[str, bool]
+"""Of each column whether all its rows hold 0 or 1, in another form than labels do."""
 Found = tuple[str, str, Document, bool]
 """Place, split, document, and whether the form of its labels allows several."""
 
@@ -56,7 +59,10 @@ def load(path: str | Path, fields: Fields | None = None) -> Corpus:
     if not place.exists():
         message = f"there is no file or folder {place}"
         raise DataError(message)
-    found = list(_from_folder(place, fields) if place.is_dir() else _from_file(place, fields, None))
+    forms: Forms = {}
+    given = _from_folder(place, fields, forms) if place.is_dir() else None
+    found = list(given or _from_file(place, fields, None, forms))
+    remarks.not_labels(place, (name for name, alike in forms.items() if alike))
     splits: dict[str, list[Document]] = {"train": [], "validation": [], "test": []}
     places: dict[str, str] = {}
     groups: dict[str, tuple[str, str]] = {}
@@ -69,9 +75,12 @@ def load(path: str | Path, fields: Fields | None = None) -> Corpus:
         splits[split].append(document)
     several = any(many for *_, many in found)
     kind, labels = _kind(splits, several)
-    return make_corpus(
+    corpus = make_corpus(
         str(path), "own", kind, splits, labels=labels, notes={"path": str(place.resolve())}
     )
+    if not several and fields.separator is None:
+        remarks.unparted(place, corpus.labels)
+    return corpus
 
 
 def _stays_together(
@@ -115,13 +124,31 @@ def read_texts(path: Path, fields: Fields | None = None) -> Iterator[Document]:
         )
         raise DataError(message)
     if path.suffix.lower() not in ENDINGS:
-        yield Document(path.name, plain_text(path), ())
+        yield Document(path.name, check_text(path), ())
         return
     for where, row in rows(path):
         yield Document(_identifier(where, row, fields), text_of(where, row, fields.text), ())
 
 
-def _from_folder(place: Path, fields: Fields) -> Iterator[Found]:
+def check_text(path: Path) -> tuple[str, ...]:
+    """Refuse a plain text file without text; of a table nothing is read.
+
+    Returns:
+        Its lines.
+
+    Raises:
+        DataError: It holds no text, or cannot be read.
+    """
+    if path.suffix.lower() in (*ENDINGS, ".json"):
+        return ()
+    text = plain_text(path)
+    if not text:
+        message = f"{path} holds no text"
+        raise DataError(message)
+    return text
+
+
+def _from_folder(place: Path, fields: Fields, forms: Forms) -> Iterator[Found]:
     tables = sorted(f for f in place.iterdir() if f.suffix.lower() in ENDINGS and f.is_file())
     named: dict[str, Path] = {}
     for file in tables:
@@ -133,7 +160,7 @@ def _from_folder(place: Path, fields: Fields) -> Iterator[Found]:
             named[split] = file
     if named:
         for split, file in named.items():
-            yield from _from_file(file, fields, split)
+            yield from _from_file(file, fields, split, forms)
         return
     listing = [f for f in tables if f.stem.lower() == "labels"]
     if not listing:
@@ -142,19 +169,23 @@ def _from_folder(place: Path, fields: Fields) -> Iterator[Found]:
             f"or one text file a document and a labels.csv or labels.jsonl"
         )
         raise DataError(message)
-    yield from _entries(_with_texts(place, listing[0]), fields, None)
+    yield from _entries(_with_texts(place, listing[0]), fields, None, forms)
 
 
 def _with_texts(place: Path, listing: Path) -> Iterator[Row]:
     """Yield the rows of a list of labels with the text of the file each one names."""
+    taken = set()
     for where, row in rows(listing):
         name = row.get("file", row.get("id"))
         if not isinstance(name, str):
             message = f"{where}: field file must name the document's file; found {_names(row)}"
             raise DataError(message)
-        text = list(plain_text(_inside(place, name, where)))
+        file = _inside(place, name, where)
+        taken.add(file)
+        text = list(plain_text(file))
         rest = {key: value for key, value in row.items() if key != "file"}
         yield where, {**rest, "id": name, "text": text}
+    remarks.unlisted(place, listing, taken, TEXT_ENDINGS)
 
 
 def _inside(place: Path, name: str, where: str) -> Path:
@@ -191,15 +222,22 @@ def lines(text: str) -> tuple[str, ...]:
     return tuple(line for line in plain.split("\n") if line.strip())
 
 
-def _from_file(file: Path, fields: Fields, split: str | None) -> Iterator[Found]:
-    yield from _entries(rows(file), fields, split)
+def _from_file(file: Path, fields: Fields, split: str | None, forms: Forms) -> Iterator[Found]:
+    yield from _entries(rows(file), fields, split, forms)
 
 
-def _entries(given: Iterable[Row], fields: Fields, split: str | None) -> Iterator[Found]:
+def _entries(
+    given: Iterable[Row], fields: Fields, split: str | None, forms: Forms
+) -> Iterator[Found]:
     """Read rows; which columns hold labels, and how, is settled by the first one."""
     columns: LabelColumns | None = None
     for where, row in given:
-        columns = columns or _label_columns(where, row, fields)
+        if columns is None:
+            columns = _label_columns(where, row, fields)
+            for name in row:
+                forms[name] = forms.get(name, True) and name in columns.left
+        for name in [name for name, alike in forms.items() if alike]:
+            forms[name] = may_be_flag(row.get(name))
         text = text_of(where, row, fields.text)
         labels, many = _labels(where, row, columns, fields)
         group = _group(where, row, fields.group)
@@ -292,11 +330,13 @@ class LabelColumns:
         names: Of the columns.
         flags: Whether each column is a label, and holds 0 or 1; else the only one holds labels.
         known: All columns of the first row where labels were guessed from it; None where not.
+        left: Columns whose 0 or 1 has another form in that row, as measures have it too.
     """
 
     names: tuple[str, ...]
     flags: bool
     known: frozenset[str] | None = None
+    left: tuple[str, ...] = ()
 
 
 def _label_columns(where: str, row: Mapping[str, Any], fields: Fields) -> LabelColumns:
@@ -306,12 +346,12 @@ def _label_columns(where: str, row: Mapping[str, Any], fields: Fields) -> LabelC
     names = fields.labels or tuple(usual_names)[:1]
     if names:
         return LabelColumns(names, flags=len(names) > 1)
-    guessed = _flag_columns(row, fields)
+    guessed, left = _flag_columns(row, fields)
     if not guessed:
         usual = ", ".join(LABEL_FIELDS[:2])
         message = f"{where}: no label field ({usual}) and no 0/1 columns; found {_names(row)}"
         raise DataError(message)
-    return LabelColumns(guessed, flags=True, known=frozenset(row))
+    return LabelColumns(guessed, flags=True, known=frozenset(row), left=left)
 
 
 def _labels(
@@ -328,38 +368,30 @@ def _labels(
     if columns.known is not None:
         guess = "; the first row has 0 or 1 there, as labels have: name the label fields"
     for name in columns.names:
-        if _flag(row[name]) is None:
+        if flag(row[name]) is None:
             message = f"{where}: field {name} must be 0 or 1; got {row[name]!r}{guess}"
             raise DataError(message)
     if columns.known is not None:
-        late = [name for name in _flag_columns(row, fields) if name not in columns.known]
+        late = [name for name in _flag_columns(row, fields)[0] if name not in columns.known]
         if late:
             message = (
                 f"{where}: the first row has no field {late[0]!r}; give every row a 0 or 1 for "
                 f"each label, or name the label fields"
             )
             raise DataError(message)
-    return tuple(readable(name) for name in columns.names if _flag(row[name])), True
+    return tuple(readable(name) for name in columns.names if flag(row[name])), True
 
 
-FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
-"""Forms in which tables hold 0 or 1: pandas writes 1.0 where a column had a gap, and True."""
-
-
-def _flag(value: object) -> bool | None:
-    return FLAGS.get(str(value).lower()) if isinstance(value, int | float | str) else None
-
-
-def _is_flag(value: object) -> bool:
-    return isinstance(value, int | str) and value in (0, 1, "0", "1")
-
-
-def _flag_columns(row: Mapping[str, Any], fields: Fields) -> tuple[str, ...]:
-    """Take the columns that hold 0 or 1, if none is called a label."""
+def _flag_columns(
+    row: Mapping[str, Any], fields: Fields
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Take the columns that hold 0 or 1, if none is called a label; give those left out too."""
     named = (fields.id, fields.split, fields.text, fields.group)
     others = {*TEXT_FIELDS, "id", "split", "file", *named}
     # A column without a name is the row's number, as pandas writes it.
     able = [name for name in row if name and name not in others]
-    plain = tuple(name for name in able if _is_flag(row[name]))
+    plain = tuple(name for name in able if is_plain_flag(row[name]))
     # Other forms are also those of measures, such as a sum of 0.0.
-    return plain or tuple(name for name in able if _flag(row[name]) is not None)
+    other = tuple(n for n in able if n not in plain and flag(row[n]) is not None)
+    other = tuple(n for n in other if not n.startswith("Unnamed: ")) if plain else other
+    return (plain, other) if plain else (other, ())

@@ -86,3 +86,23 @@ def label_value(
 
 def _is_label(value: object) -> bool:
     return isinstance(value, str | int) and bool(str(value).strip())
+
+
+FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+"""Forms in which tables hold 0 or 1: pandas writes 1.0 where a column had a gap, and True."""
+
+
+def flag(value: object) -> bool | None:
+    """Read 0 or 1 in any form; None is neither."""
+    return FLAGS.get(str(value).lower()) if isinstance(value, int | float | str) else None
+
+
+def may_be_flag(value: object) -> bool:
+    """Say whether a value is 0 or 1 in any form, or missing."""
+    missing = value is None or value == "" or value != value
+    return missing or flag(value) is not None
+
+
+def is_plain_flag(value: object) -> bool:
+    """Say whether a value is 0 or 1 as labels have it."""
+    return isinstance(value, int | str) and value in (0, 1, "0", "1")

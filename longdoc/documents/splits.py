@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from longdoc.documents import remarks
 from longdoc.documents.document import Corpus, Document, by_frequency, make_corpus
 from longdoc.errors import DataError
 
@@ -238,8 +239,14 @@ def complete(corpus: Corpus, validation: float | None, test: float, seed: int) -
     notes = dict(corpus.notes)
     for name, share in (("test", test), ("validation", validation)):
         if not splits[name] and share is not None:
-            splits["train"], splits[name] = part_off_groups(splits["train"], share, seed)
-            notes[f"{name}_parted_off_training"] = {"share": share, "seed": seed}
+            before = splits["train"]
+            splits["train"], splits[name] = part_off_groups(before, share, seed)
+            about: dict[str, float] = {"share": share, "seed": seed}
+            if group_numbers(before) is not None:
+                about["share_of_documents"] = round(len(splits[name]) / len(before), 4)
+                groups = len(_grouped(splits[name])) / len(_grouped(before))
+                remarks.uneven(corpus.name, name, groups, about["share_of_documents"])
+            notes[f"{name}_parted_off_training"] = about
     if notes == corpus.notes:
         return corpus
     return _drawn(corpus, splits, notes)

@@ -53,6 +53,8 @@ def make_all(
     making.locks.mkdir(parents=True, exist_ok=True)
     try:
         if processes > 1:
+            with contextlib.suppress(LongdocError):  # said of the runs that need them
+                making.runner.corpus(plan.runs[0].settings, progress)
             early = together.run(
                 work, (plan, root, making.command), processes, making.state, progress
             )

@@ -3,12 +3,16 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
+import warnings
 from collections.abc import Callable
+from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from longdoc import locks
+from longdoc.errors import DataWarning
 from longdoc.progress import Progress
 from longdoc.settings import require
 
@@ -24,6 +28,22 @@ def check(processes: int) -> None:
     require(processes >= 1, "processes", "at least 1", processes)
     one = "1 on a system without file locks"
     require(processes == 1 or locks.HAS_LOCKS, "processes", one, processes)
+
+
+def _begin(work: Callable[..., None], *given: Any) -> None:
+    """Begin as one of several processes, which ends with the command that started it."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # What is to be said of documents is said where the command itself reads them.
+    warnings.simplefilter("ignore", DataWarning)
+    work(*given)
+
+
+def _end_with_parent() -> None:
+    """Wait until the command ends, killed or not; who is killed cannot end its processes."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def run(
@@ -50,7 +70,7 @@ def run(
     started: list[SpawnProcess] = []
     try:
         for _ in range(processes):
-            worker = context.Process(target=work, args=(*given, threads))
+            worker = context.Process(target=_begin, args=(work, *given, threads))
             worker.start()
             started.append(worker)
         while any(worker.is_alive() for worker in started):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from longdoc.experiments import store
-from tests.conftest import ROOT, run_command
+from tests.conftest import ROOT, run_command, write_jsonl
 
 
 @pytest.fixture(scope="module")
@@ -202,3 +202,44 @@ def test_what_cannot_be_classified_is_named(run, tmp_path):
         assert (done.returncode, done.stdout) == (1, "")
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def test_a_text_without_words_is_named_before_others_are_classified(run, tmp_path):
+    for name, words in (("a.txt", "My heating is broken."), ("b.txt", " \n")):
+        (tmp_path / name).write_text(words, encoding="utf-8")
+    done = command("predict", str(run), str(tmp_path / "a.txt"), str(tmp_path / "b.txt"))
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"b.txt holds no text" in done.stderr
+    done = command("predict", str(run), "-", input=b"\n")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"standard input holds no text" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("", "no data set named ''; known"), ("x" * 300, "known: "), ("examples", "has no card")],
+)
+def test_a_card_is_a_catalogue_data_sets(name, words):
+    done = command("datasets", "show", name)
+    assert done.returncode == 1
+    assert words in done.stderr.decode()
+    assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_what_is_said_of_documents_is_said_once(tmp_path, processes):
+    file = tmp_path / "d.jsonl"
+    labels = ["tax;work", "tax", "work"]
+    rows = [{"text": f"{label} {n}", "label": label} for n in range(20) for label in labels]
+    write_jsonl(file, rows)
+    plan = tmp_path / "plan.yaml"
+    systems = [{"name": name, "baseline": {"name": name}} for name in ("majority", "tfidf-svm")]
+    about = {"name": "p", "seeds": [0], "baselines": False, "systems": systems, "resamples": 100}
+    values = {**about, "settings": {"data": {"dataset": str(file)}}}
+    plan.write_text(json.dumps(values), encoding="utf-8")
+    done = command("compare", str(plan), "--processes", processes, "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.decode().splitlines() if "are each read" in line]
+    assert len(said) == 1
+    assert said[0].startswith(f"longdoc: {file}: labels with ';'")

@@ -1,6 +1,7 @@
 """Own documents in every form, and one sentence for everything that can be wrong with them."""
 
 import json
+import warnings
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,7 +9,7 @@ import pytest
 
 from longdoc.documents import files, tables
 from longdoc.documents.files import Fields
-from longdoc.errors import DataError
+from longdoc.errors import DataError, DataWarning
 from tests.conftest import write_jsonl
 
 ROWS = [
@@ -332,3 +333,67 @@ def test_a_group_column_holds_no_label(tmp_path):
     rows = [{"text": "a", "wheat": 1, "client": 0}, {"text": "b", "wheat": 0, "client": 1}]
     place = write_jsonl(tmp_path / "own.jsonl", rows)
     assert files.load(place, Fields(group="client")).labels == ("wheat",)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["tax;work", "tax", "work"], "labels with ';' in them, such as 'tax;work'"),
+        (["tax|work", "work|home", "home"], "such as 'work|home', are each read as one (2 are)"),
+        (["tax, work", "tax", "work"], "labels with ',' in them"),
+        (["Rome, Italy", "Paris, Italy", "Italy"], None),
+        (["Crime | Theft", "Crime | Fraud"], None),
+        (["a;b", "c", "d"], None),
+    ],
+)
+def test_labels_that_look_like_several_are_told(tmp_path, labels, said, recwarn):
+    rows = [{"text": "one", "label": label} for label in labels]
+    file = write_jsonl(tmp_path / "d.jsonl", rows)
+    assert set(files.load(file).labels) == set(labels)
+    told = [str(w.message) for w in recwarn if w.category is DataWarning]
+    assert len(told) == (said is not None)
+    assert said is None or said in told[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        files.load(file, Fields(separator="/"))  # who names a separator knows
+
+
+def test_text_files_without_a_row_are_told(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "notes.txt").mkdir()
+    for name in ("a.txt", "b.txt", "in/d.txt", "README.md", "._a.txt"):
+        (tmp_path / name).write_text("words", encoding="utf-8")
+    rows = f"file,label\n{tmp_path / 'a.txt'},p\nb,q\nin/d.txt,q\n"
+    (tmp_path / "labels.csv").write_text(rows, encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(files.load(tmp_path).splits["train"]) == 3
+    for name in ("c.txt", "in/e.txt"):
+        (tmp_path / name).write_text("words", encoding="utf-8")
+    with pytest.warns(DataWarning, match=r"2 text files stand in no row of labels.csv, .* 'c.txt'"):
+        assert len(files.load(tmp_path).splits["train"]) == 3
+
+
+@pytest.mark.parametrize("last", ["1.0", ""])
+def test_columns_that_hold_zero_and_one_in_another_way_are_told(tmp_path, last):
+    rows = f"text,red,blue\na,1,0.0\nb,1,{last}\n"
+    (tmp_path / "d.csv").write_text(rows, encoding="utf-8")
+    with pytest.warns(DataWarning, match="'blue', where that is written in another way, is none"):
+        assert files.load(tmp_path / "d.csv").labels == ("red",)
+
+
+def test_columns_of_several_files_are_told_once_and_measures_never(tmp_path, recwarn):
+    rows = {"train": "a,1,0.0,0.5,0.0\nb,1,1.0,1.0,2.5\n", "test": "c,1,1.0,0.0,1.0\n"}
+    for split, content in rows.items():
+        lines = f"text,red,blue,score,sum\n{content}"
+        (tmp_path / f"{split}.csv").write_text(lines, encoding="utf-8")
+    warnings.simplefilter("always")
+    files.load(tmp_path)
+    assert [str(w.message).count("'blue'") for w in recwarn] == [1]
+
+
+def test_a_file_without_text_is_no_document(tmp_path):
+    (tmp_path / "d.txt").write_text(" \n", encoding="utf-8")
+    with pytest.raises(DataError, match="holds no text"):
+        list(files.read_texts(tmp_path / "d.txt"))
+    assert files.check_text(tmp_path / "d.csv") == ()  # a table, which is not looked at

@@ -7,7 +7,7 @@ from longdoc.documents import catalog, splits
 from longdoc.documents.catalog import DataSettings
 from longdoc.documents.document import Document, make_corpus
 from longdoc.documents.statistics import lengths
-from longdoc.errors import DataError, SettingsError
+from longdoc.errors import DataError, DataWarning, SettingsError
 from tests.conftest import made_corpus
 
 
@@ -240,3 +240,27 @@ def test_documents_that_are_all_of_one_group_cannot_be_parted():
     documents = [Document(str(row), ("text",), (), group="g") for row in range(3)]
     with pytest.raises(DataError, match="3 documents that are all of one group"):
         splits.part_off_groups(documents, 0.5, 0)
+
+
+def test_a_share_of_groups_that_is_another_of_documents_is_told():
+    rows = [Document(f"{g}-{i}", ("t",), ("x",), group=g) for g in "abcd" for i in range(3)]
+    rows += [Document(f"e-{i}", ("t",), ("x",), group="e") for i in range(100)]
+    parted = set()
+    for seed in range(20):
+        corpus = make_corpus("mine", "own", "multi-label", {"train": rows}, labels=("x",))
+        large = splits.part_off_groups(rows, 0.2, seed)[1][0].group == "e"
+        if large not in parted:
+            parted.add(large)
+            with pytest.warns(DataWarning, match=r"test has 0.2 of the groups and 0.(89|027) "):
+                whole = splits.complete(corpus, None, 0.2, seed)
+            found = whole.notes["test_parted_off_training"]["share_of_documents"]
+            assert found == round((100 if large else 3) / 112, 4)
+    assert parted == {True, False}
+
+
+@pytest.mark.parametrize("groups", ["abcde", "abcd", "abc"])
+def test_groups_of_alike_sizes_are_not_told_of(groups, recwarn):
+    rows = [Document(f"{g}-{i}", ("t",), ("x",), group=g) for g in groups for i in range(3)]
+    corpus = make_corpus("m", "own", "multi-label", {"train": rows}, labels="x")
+    splits.complete(corpus, 0.1, 0.2, 0)  # of fewer groups than a share is of, one is taken
+    assert not [w for w in recwarn if w.category is DataWarning]
