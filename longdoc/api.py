@@ -22,6 +22,8 @@ from longdoc.experiments.store import Run as Run
 from longdoc.experiments.sweep import Sweep as Sweep
 from longdoc.imbalance.answer import recorded_shift
 from longdoc.predictions import decide
+from longdoc.pretraining import run as pretraining
+from longdoc.pretraining.settings import PretrainingSettings
 from longdoc.progress import Progress, silent
 from longdoc.report import page
 from longdoc.settings import build, short
@@ -100,6 +102,38 @@ def train(
     record = settings if isinstance(settings, Settings) else build(Settings, settings)
     record.check_used()
     return store.load(run.execute(record, output, name=name, progress=progress))
+
+
+def pretrain(
+    settings: PretrainingSettings | Mapping[str, Any],
+    output: str | Path,
+    *,
+    progress: Progress = silent,
+) -> Path:
+    """Train a backbone on raw text; an interrupted one goes on, a finished one is handed back.
+
+    Args:
+        settings: A record, or nested values as in YAML.
+        output: The folder that is made: weights, configuration and tokenizer as transformers saves
+            them, a card and ``pretraining.json``. As ``backbone.name`` it is a backbone.
+        progress: Told the share that is done and what is going on.
+
+    Raises:
+        LongdocError: Settings or texts are not as they must be, or the folder holds another
+            pretraining.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp() + "/mine"
+        >>> values = {"backbone": {"name": "mamba-mini", "pretrained": False},
+        ...           "texts": {"sources": ["examples/letters.jsonl"], "vocabulary": 300},
+        ...           "learning": {"piece_tokens": 64, "step_tokens": 512}}
+        >>> sorted(file.suffix for file in pretrain(values, folder).glob("[mp]*"))
+        ['.json', '.safetensors']
+    """
+    if not isinstance(settings, PretrainingSettings):
+        settings = build(PretrainingSettings, settings)
+    return pretraining.execute(settings, output, command="longdoc.pretrain", progress=progress)
 
 
 def load_run(folder: str | Path) -> Run:

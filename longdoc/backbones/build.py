@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from longdoc.backbones import loading
+from longdoc.backbones import hub, loading
 from longdoc.backbones.bert import BertForSequenceClassification
 from longdoc.backbones.catalog import BACKBONES, FAMILIES, BackboneCard
 from longdoc.backbones.checkpoints import shipped_folder, weights_file
@@ -82,7 +82,8 @@ def resolve(settings: BackboneSettings) -> BackboneCard:
         )
         raise SettingsError(message)
     try:
-        config = AutoConfig.from_pretrained(settings.name, revision=settings.revision)
+        with hub.asked_only_if_reachable(settings.name):
+            config = AutoConfig.from_pretrained(settings.name, revision=settings.revision)
     except (OSError, ValueError, KeyError) as error:
         if (Path(settings.name) / "config.json").is_file():
             reason = loading.first_line(error)
@@ -172,7 +173,8 @@ def own_tokenizer(card: BackboneCard, settings: BackboneSettings) -> PreTrainedT
             "a tokenizer",
         )
         loading.check_tokenizer(tokenizer, card.checkpoint)
-        config = AutoConfig.from_pretrained(card.checkpoint, revision=settings.revision)
+        with hub.asked_only_if_reachable(card.checkpoint):
+            config = AutoConfig.from_pretrained(card.checkpoint, revision=settings.revision)
         vectors = config.vocab_size
     loading.settle_padding(tokenizer, vectors)
     return tokenizer

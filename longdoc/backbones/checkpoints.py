@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import json
 from pathlib import Path
 
 import huggingface_hub
@@ -33,6 +34,35 @@ def shipped_folder(card: BackboneCard) -> Path:
         )
         raise DataError(message)
     return folder
+
+
+RECORD = "pretraining.json"
+"""What a pretraining writes beside the weights it made."""
+
+
+def check_unchanged(folder: Path) -> None:
+    """Refuse weights that are not the ones that the pretraining's record beside them tells of.
+
+    Asked where something starts from them; a run that was made knows its weights by itself.
+
+    Raises:
+        DataError: They were damaged, or changed.
+    """
+    record, weights = folder / RECORD, folder / "model.safetensors"
+    try:
+        about = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return
+    told = about.get("sha256") if isinstance(about, dict) else None
+    if not isinstance(told, str) or not weights.is_file():
+        return
+    told, found = told.strip().lower(), digest(weights)
+    if found != told:
+        message = (
+            f"{weights}: SHA-256 is {found}, not {told[:64]!r} as {RECORD} says; remove that if "
+            f"you changed the weights, or else copy the folder anew, or pretrain another"
+        )
+        raise DataError(message)
 
 
 def digest(file: Path) -> str:

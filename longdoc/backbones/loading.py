@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from longdoc.backbones import hub
 from longdoc.errors import DataError, LongdocError, MissingPartError
 
 NEW = ("score", "classifier", "lm_head", "cls")
@@ -106,7 +107,8 @@ def translated(read: Callable[[], Any], name: str, what: str) -> Any:
         MissingPartError: The hub cannot be reached, or has no such thing.
     """
     try:
-        return read()
+        with hub.asked_only_if_reachable(name):
+            return read()
     except LongdocError:
         raise
     except READING as error:

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from longdoc.backbones import checkpoints
 from longdoc.cli import options as choices
 from longdoc.cli.progress import shown
-from longdoc.pretraining import folders, run
+from longdoc.pretraining import run
 from longdoc.pretraining.settings import PretrainingSettings
 
 
@@ -32,8 +33,11 @@ def _pretrain(
     command = "longdoc " + shlex.join(sys.argv[1:])
     with shown() as progress:
         folder = run.execute(settings, output, command=command, progress=progress)
-    record = json.loads((folder / folders.RECORD).read_text(encoding="utf-8"))
-    print(f"{'test documents':24} {'perplexity':>10} {'unigram':>10} {'n-grams':>10}")
+    record = json.loads((folder / checkpoints.RECORD).read_text(encoding="utf-8"))
+    if record["measured"]:
+        print(f"{'test documents':24} {'perplexity':>10} {'unigram':>10} {'n-grams':>10}")
+    else:
+        print("perplexity was not measured: no text was held out for it")
     for name, found in record["measured"].items():
         numbers = (found["perplexity"], found["unigram"], *found["ngrams"].values())
         shown_ones = ("-" if number is None else f"{number:.1f}" for number in numbers)

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from longdoc.adapters import lora
 from longdoc.backbones import build as backbones
+from longdoc.backbones import checkpoints
 from longdoc.documents.document import Corpus
 from longdoc.experiments import frozen, store
 from longdoc.experiments import model as models
@@ -79,6 +80,8 @@ def train(job: Job) -> Trained:
 def _train(job: Job) -> Trained:
     settings, encoded = job.settings, job.encoded
     kind, labels = job.corpus.kind, job.corpus.labels
+    if settings.backbone.pretrained:
+        checkpoints.check_unchanged(Path(backbones.resolve(settings.backbone).checkpoint))
     model, built = models.build_model(settings, job.tokenizer, labels, kind)
     _check_adapters(model, encoded["train"], job.tokenizer.pad_token_id)
     start = backbones.start(built.card, settings.backbone)

@@ -94,7 +94,8 @@ def execute(
         if workplace.is_main_process():
             store.keep_settings(partial, settings, name or settings.system())
         if not store.holds_everything(partial):
-            outcome = _system(settings)(settings, corpus, partial, progress)
+            with store.gone_if_not_begun(partial):
+                outcome = _system(settings)(settings, corpus, partial, progress)
             if workplace.is_main_process():
                 _write(settings, corpus, partial, outcome)
         if workplace.is_main_process():

@@ -4,6 +4,7 @@ A folder that has its name is complete. While a run is at work its folder has a 
 ends in ``.partial``; the same run started again goes on in it.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from longdoc import predictions
-from longdoc.errors import RunError
+from longdoc.errors import LongdocError, RunError
 from longdoc.experiments.settings import Settings
 from longdoc.metrics.thresholds import MODES
 from longdoc.predictions import Predictions
 from longdoc.settings import build, disagreement, to_mapping
+from longdoc.training import workplace
 from longdoc.training.workplace import LOCK as LOCK
 from longdoc.training.workplace import alone_in as alone_in
 from longdoc.training.workplace import write_json as write_json
@@ -31,6 +33,8 @@ NEEDED = {
 }
 """What later readers of a run ask for by name."""
 FILES = tuple(NEEDED)
+OF_ALL = {SETTINGS, LOCK}
+"""What stands in a run's folder before anything was done for it."""
 HELD_OUT = ("validation", "test")
 LONGEST_NAME = 120
 """Bytes of a system's name in its run folder's: file systems take 255 in all."""
@@ -104,6 +108,20 @@ def is_complete(folder: Path) -> bool:
 def holds_everything(folder: Path) -> bool:
     """Say whether a folder has all files of a run, whatever it is called."""
     return all((folder / name).exists() for name in (*FILES, "predictions.parquet"))
+
+
+@contextlib.contextmanager
+def gone_if_not_begun(partial: Path) -> Iterator[None]:
+    """Leave no folder of a run that could not begin, such as one whose backbone is not there."""
+    try:
+        yield
+    except LongdocError:
+        if workplace.is_main_process() and {file.name for file in partial.iterdir()} <= OF_ALL:
+            with contextlib.suppress(OSError):  # another process may be about to try
+                for name in OF_ALL:
+                    (partial / name).unlink(missing_ok=True)
+                partial.rmdir()
+        raise
 
 
 def keep_settings(folder: Path, settings: Settings, system: str) -> None:

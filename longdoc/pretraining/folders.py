@@ -4,15 +4,15 @@ import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from longdoc.backbones.catalog import BACKBONES
+from longdoc.backbones.checkpoints import RECORD
 from longdoc.errors import DataError, RunError, SettingsError
 from longdoc.pretraining.settings import PretrainingSettings
 from longdoc.pretraining.texts import Source
 from longdoc.settings import disagreement, to_mapping
 from longdoc.training import workplace
-
-RECORD = "pretraining.json"
 
 
 def check_name(final: Path) -> None:
@@ -46,8 +46,11 @@ def check_same(
         RunError: So it is.
     """
     file = final / RECORD
-    made = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    if "settings" not in made or disagreement(made["settings"], settings):
+    made: Any = None
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        made = json.loads(file.read_text(encoding="utf-8"))
+    whole = isinstance(made, dict) and {"settings", "texts", "measured"} <= set(made)
+    if not whole or disagreement(made["settings"], settings):
         message = f"{final} is there and holds something else; name another --output"
         raise RunError(message)
     with contextlib.suppress(DataError):  # texts that are no longer there say nothing

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from longdoc import environment
-from longdoc.backbones import build, checkpoints
+from longdoc.backbones import build, checkpoints, hub
 from longdoc.backbones.catalog import BackboneCard
 from longdoc.documents.document import SPLITS
 from longdoc.errors import DataError, SettingsError
@@ -145,6 +145,7 @@ def execute(
     partial = final.with_name(f".{final.name}.partial")
     if final.exists():
         folders.check_same(settings, final, lambda: _sources(settings))
+        checkpoints.check_unchanged(final)
         shutil.rmtree(partial, ignore_errors=True)  # what an interruption may have left
         return final
     keep_freed_memory()
@@ -164,6 +165,8 @@ def execute(
 def _job(settings: PretrainingSettings, partial: Path, progress: Progress) -> Job:
     backbone = build.resolve(settings.backbone)
     _check_piece(settings, backbone)
+    if not build.starts_at_random(backbone, settings.backbone):
+        checkpoints.check_unchanged(Path(backbone.checkpoint))
     together = _sources(settings)
     folders.keep_texts(together, partial)
     number = len(settings.texts.sources)
@@ -234,7 +237,8 @@ def _tokenizer(
 
 def _named_tokenizer(name: str) -> PreTrainedTokenizerBase:
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
+        with hub.asked_only_if_reachable(name):
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         message = (
             f"texts.tokenizer {name!r} is no folder with a tokenizer, "
@@ -370,7 +374,7 @@ def _write(job: Job, record: dict[str, Any], command: str) -> None:
     whole["dtype"] = str(next(iter(load_file(weights).values())).dtype).removeprefix("torch.")
     whole["bytes"] = weights.stat().st_size
     (learnt / "README.md").write_text(card.render(job.backbone, whole), encoding="utf-8")
-    workplace.write_json(learnt / folders.RECORD, whole)
+    workplace.write_json(learnt / checkpoints.RECORD, whole)
 
 
 def _counts(notes: dict[str, int], left_out: int) -> dict[str, int]:

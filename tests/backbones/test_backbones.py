@@ -1,7 +1,10 @@
 """Every backbone: against transformers, alone as in a batch, saved as loaded."""
 
+import socket
+
 import pytest
 import torch
+from huggingface_hub import constants
 from transformers import (
     AutoModelForSequenceClassification,
     GPTNeoModel,
@@ -10,7 +13,7 @@ from transformers import (
     MambaModel,
 )
 
-from longdoc.backbones import MambaForSequenceClassification
+from longdoc.backbones import MambaForSequenceClassification, hub
 from longdoc.backbones.build import CLASSIFIERS, BackboneSettings, build, resolve
 from longdoc.backbones.catalog import BACKBONES
 from longdoc.backbones.classification import GPTNeoForSequenceClassification
@@ -278,3 +281,50 @@ def test_a_slip_of_the_pen_is_refused_without_asking_a_hub(monkeypatch):
     monkeypatch.setattr("longdoc.backbones.build.AutoConfig", None)
     with pytest.raises(SettingsError, match="did you mean mamba-mini"):
         resolve(BackboneSettings(name="mamba-mimi"))
+
+
+def closed_port():
+    with socket.socket() as stream:
+        stream.bind(("127.0.0.1", 0))
+        return stream.getsockname()[1]
+
+
+def test_a_cached_checkpoint_is_read_at_once_where_no_hub_answers(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with hub.asked_only_if_reachable("someone/their-mamba"):
+        assert constants.HF_HUB_OFFLINE
+    assert not constants.HF_HUB_OFFLINE
+    with hub.asked_only_if_reachable(str(tmp_path)):
+        assert not constants.HF_HUB_OFFLINE
+    asked = []
+
+    def notes(url, **_):
+        asked.append(url)
+        raise OSError
+
+    monkeypatch.setattr("huggingface_hub.file_download.get_hf_file_metadata", notes)
+    place = tmp_path / "models--someone--their-mamba"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("a" * 40)
+    tiny_config().save_pretrained(place / "snapshots" / ("a" * 40))
+    assert resolve(BackboneSettings(name="someone/their-mamba")).family == "mamba"
+    with pytest.raises(SettingsError, match="cannot be had from the hub"):
+        resolve(BackboneSettings(name="someone/other-mamba"))
+    assert not asked
+
+
+def test_a_hub_that_answers_or_is_behind_a_proxy_is_asked(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert hub.is_reachable()
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{closed_port()}")
+    assert not hub.is_reachable()
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert hub.is_reachable()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert not hub.is_reachable()

@@ -12,7 +12,7 @@ from transformers import MambaConfig, MambaForCausalLM
 
 import longdoc
 from longdoc import predictions
-from longdoc.errors import DataError, RunError
+from longdoc.errors import DataError, MissingPartError, RunError
 from longdoc.experiments import compare, run, store
 from longdoc.experiments.settings import Settings
 from longdoc.predictions import Predictions, decide
@@ -320,3 +320,11 @@ def test_a_report_is_made_of_runs_or_of_their_folders(runs, tmp_path):
     for number, given in enumerate(([run], [run.folder], run.folder, str(run.folder))):
         page = longdoc.write_report(given, tmp_path / f"{number}.html")
         assert "tfidf-svm" in page.read_text()
+
+
+def test_a_run_that_could_not_begin_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    values = {"data": {"dataset": "examples/letters.jsonl"}, "backbone": {"name": "mamba-130m"}}
+    with pytest.raises(MissingPartError, match="neither in the local cache"):
+        run.execute(build(Settings, values), tmp_path)
+    assert not any(tmp_path.iterdir())

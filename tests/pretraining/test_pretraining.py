@@ -1,6 +1,7 @@
 """From texts to a folder that every command takes as a backbone."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
+import longdoc
 from longdoc.backbones import build, checkpoints
 from longdoc.backbones.catalog import BACKBONES
 from longdoc.backbones.settings import BackboneSettings
@@ -103,6 +105,35 @@ def test_a_classifier_starts_from_them(made):
     assert sorted(shared) == sorted(own)
     for name in shared:
         assert torch.equal(own[name], saved[name].float()), name
+
+
+def test_weights_that_are_not_those_of_the_record_are_refused(made, folder, tmp_path):
+    place = shutil.copytree(made, tmp_path / "copy")
+    weights = place / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-2] ^= 1
+    weights.write_bytes(content)
+    values = {
+        "data": {"dataset": "examples/letters.jsonl"},
+        "backbone": {"name": str(place)},
+        "adapter": {"preset": "head-only"},
+        "tokens": {"max_tokens": 64},
+        "training": {"epochs": 1},
+    }
+    words = r"SHA-256 is .*, not '.*' as pretraining.json says; remove"
+    with pytest.raises(DataError, match=words):
+        longdoc.train(values, tmp_path / "runs")
+    with pytest.raises(DataError, match=words):
+        run.execute(settings(folder, made.name, texts={"passes": [3]}), place)
+    texts_ = {"sources": [str(folder)], "held_out_share": 0.15}
+    on = settings_from(PretrainingSettings, {"backbone": {"name": str(place)}, "texts": texts_})
+    with pytest.raises(DataError, match=words):
+        run.execute(on, tmp_path / "on")
+    (place / "pretraining.json").unlink()
+    assert longdoc.train(values, tmp_path / "runs").environment["notes"]
+    (place / "pretraining.json").write_text("[" * 100_000)
+    with pytest.raises(RunError, match="is there and holds something else"):
+        run.execute(on, place)
 
 
 def test_it_goes_on_from_weights(made, folder, tmp_path):
