@@ -96,14 +96,17 @@ class BlockSelfAttention(GPTNeoSelfAttention):
         if layer_past is not None:
             kept = (key, value) if rows is None else (rows.parts(key), rows.parts(value))
             layer_past.update(*kept, self.layer_id)
-        window = self.config.window_size if self.attention_type == "local" else None
         found = (
-            causal_attention(query, key, value, 1.0, window, starts)
+            causal_attention(query, key, value, 1.0, self._window, starts)
             if rows is None
-            else rows.attend(query, key, value, window)
+            else rows.attend(query, key, value, self._window)
         )
-        found = self.out_proj(self._merge_heads(found, self.num_heads, self.head_dim))  # type: ignore[no-untyped-call]
-        return self.resid_dropout(found), None
+        return self._merged(found), None
+
+    @property
+    def _window(self) -> int | None:
+        """Give the tokens that a local layer sees, None for a global one."""
+        return self.config.window_size if self.attention_type == "local" else None
 
     def _heads(self, hidden_states: Tensor) -> list[Tensor]:
         """Give queries, keys and values, each ``(b, heads, l, width)``."""
@@ -111,6 +114,11 @@ class BlockSelfAttention(GPTNeoSelfAttention):
             self._split_heads(project(hidden_states), self.num_heads, self.head_dim)  # type: ignore[no-untyped-call]
             for project in (self.q_proj, self.k_proj, self.v_proj)
         ]
+
+    def _merged(self, found: Tensor) -> Tensor:
+        """Put heads together, ``(b, l, d)``, and project them."""
+        found = self.out_proj(self._merge_heads(found, self.num_heads, self.head_dim))  # type: ignore[no-untyped-call]
+        return self.resid_dropout(found)
 
     def _is_large(self, hidden_states: Tensor, cache: Any) -> bool:
         """Say whether the scores are too many for transformers' path."""
@@ -124,11 +132,8 @@ class BlockSelfAttention(GPTNeoSelfAttention):
         query, key, value = self._heads(hidden_states)
         if cache is not None:
             key, value = cache.update(key, value, self.layer_id)
-        window = self.config.window_size if self.attention_type == "local" else None
         dropout = self.attn_dropout.p if self.attn_dropout.training else 0.0
-        found = attend(query, key, value, seen, window, dropout)
-        found = self.out_proj(self._merge_heads(found, self.num_heads, self.head_dim))  # type: ignore[no-untyped-call]
-        return self.resid_dropout(found)
+        return self._merged(attend(query, key, value, seen, self._window, dropout))
 
     def _eager(self, hidden_states: Tensor, *arguments: Any, **kwargs: Any) -> Any:
         """Run transformers' path with the mask of positions it expects, made for this call."""

@@ -1,7 +1,7 @@
 """Whether the hub of checkpoints can be reached, known before anything waits for it.
 
-Without a network huggingface_hub asks five times for every file, half a minute each, also where the
-file is in its cache.
+Without a network huggingface_hub asks for every file again and again, for 23 seconds where that was
+measured (version 2.4), also where the file is in its cache.
 """
 
 import contextlib

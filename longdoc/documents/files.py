@@ -60,8 +60,10 @@ def load(path: str | Path, fields: Fields | None = None) -> Corpus:
         message = f"there is no file or folder {place}"
         raise DataError(message)
     forms: Forms = {}
-    given = _from_folder(place, fields, forms) if place.is_dir() else None
-    found = list(given or _from_file(place, fields, None, forms))
+    folder = place.is_dir()
+    found = list(
+        _from_folder(place, fields, forms) if folder else _from_file(place, fields, None, forms)
+    )
     remarks.not_labels(place, (name for name, alike in forms.items() if alike))
     splits: dict[str, list[Document]] = {"train": [], "validation": [], "test": []}
     places: dict[str, str] = {}

@@ -242,10 +242,11 @@ def complete(corpus: Corpus, validation: float | None, test: float, seed: int) -
             before = splits["train"]
             splits["train"], splits[name] = part_off_groups(before, share, seed)
             about: dict[str, float] = {"share": share, "seed": seed}
-            if group_numbers(before) is not None:
+            groups = len(_grouped(before))
+            if groups < len(before):
+                taken = len(_grouped(splits[name])) / groups
                 about["share_of_documents"] = round(len(splits[name]) / len(before), 4)
-                groups = len(_grouped(splits[name])) / len(_grouped(before))
-                remarks.uneven(corpus.name, name, groups, about["share_of_documents"])
+                remarks.uneven(corpus.name, name, taken, about["share_of_documents"])
             notes[f"{name}_parted_off_training"] = about
     if notes == corpus.notes:
         return corpus

@@ -80,9 +80,9 @@ def train(job: Job) -> Trained:
 def _train(job: Job) -> Trained:
     settings, encoded = job.settings, job.encoded
     kind, labels = job.corpus.kind, job.corpus.labels
-    if settings.backbone.pretrained:
-        checkpoints.check_unchanged(Path(backbones.resolve(settings.backbone).checkpoint))
     model, built = models.build_model(settings, job.tokenizer, labels, kind)
+    if settings.backbone.pretrained:
+        checkpoints.check_unchanged(Path(built.card.checkpoint))
     _check_adapters(model, encoded["train"], job.tokenizer.pad_token_id)
     start = backbones.start(built.card, settings.backbone)
     preset = lora.resolved(settings.adapter, start)
