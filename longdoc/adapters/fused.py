@@ -7,6 +7,7 @@ from peft.tuners import lora
 from torch import Tensor, nn
 
 from longdoc.backbones.linear import FastLinear
+from longdoc.kernels import native_library
 from longdoc.kernels.low_rank import low_rank_linear
 
 
@@ -29,7 +30,9 @@ class FusedLoraLinear(lora.Linear):
 
     def _plain_adapter(self, x: Tensor, args: Any, kwargs: Any) -> str | None:
         """Give the one active adapter if it is nothing but LoRA on a float32 layer of a CPU."""
-        if args or kwargs or self.disable_adapters or self.merged or torch.compiler.is_compiling():
+        if args or kwargs or self.disable_adapters or self.merged:
+            return None
+        if torch.compiler.is_compiling() or native_library.is_transformed():
             return None
         names = [name for name in self.active_adapters if name in self.lora_A]
         if len(names) != 1 or len(self.active_adapters) != 1 or names[0] in self.lora_variant:

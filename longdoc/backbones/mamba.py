@@ -26,7 +26,7 @@ from transformers.models.mamba.modeling_mamba import (
 
 from longdoc.backbones.classification import LastTokenClassification
 from longdoc.backbones.linear import use_fast_linears
-from longdoc.kernels import causal_conv1d, residual, rms_norm, selective_scan
+from longdoc.kernels import causal_conv1d, native_library, residual, rms_norm, selective_scan
 from longdoc.kernels.allocator import give_back_excess
 from longdoc.kernels.causal_conv1d import blocked
 from longdoc.kernels.exchange import Exchange, halves
@@ -86,7 +86,9 @@ class ModularMambaMixer(MambaMixer):
         if self._goes_in_segments(hidden_states, cache_params, attention_mask):
             return self._in_segments(hidden_states)
         both = self.in_proj(_masked(hidden_states, mask))
-        if self.recompute and cache_params is None and torch.is_grad_enabled():
+        # torch.func has no saved tensor hooks, of which checkpoint is made.
+        learns = torch.is_grad_enabled() and not native_library.is_transformed()
+        if self.recompute and cache_params is None and learns:
             # The scan goes forward once: what it kept then is there when the rest is done again.
             mixed = checkpoint(
                 self._mix, both, mask, starts, exchange=Exchange(), use_reentrant=False

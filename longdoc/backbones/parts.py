@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from longdoc.kernels import native_library
+
 LARGE = 2**20
 """Scores up to which a part is one, in all rows and heads: 4 MB in float32, our choice."""
 
@@ -103,7 +105,9 @@ def attend(
     Returns:
         Shape ``(b, heads, l, width)``, in the type of values.
     """
-    learns = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
+    # torch.func has no saved tensor hooks, of which checkpoint is made.
+    learns = wanted and not native_library.is_transformed()
     found = []
     for queries in _parts(query, seen.keys):
         keys = seen.span(queries, window)

@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from longdoc.kernels import memory, native_library
-from longdoc.kernels.dropout import drop
+from longdoc.kernels import memory, native_library, twice
+from longdoc.kernels.dropout import drop, drop_by
 from longdoc.kernels.native_library import TILE, AddNormArguments
 
 
@@ -38,8 +37,9 @@ def add_norm(
         dropped = drop(x, rate) if rate else x
         return F.layer_norm(dropped + residual, weight.shape, weight, bias, eps)
     seed = int(torch.randint(2**62, (), device="cpu")) if rate else 0
-    found: Tensor = _AddNorm.apply(x, residual, weight, bias, (eps, rate, seed))  # type: ignore[no-untyped-call]
-    return found
+    parts = (part.contiguous() for part in (x, residual, weight, bias))
+    found: tuple[Tensor, Tensor] = _AddNorm.apply(*parts, (eps, rate, seed))  # type: ignore[no-untyped-call]
+    return found[0]
 
 
 def _serves(x: Tensor, *others: Tensor) -> bool:
@@ -56,6 +56,8 @@ def _serves(x: Tensor, *others: Tensor) -> bool:
 
 
 class _AddNorm(torch.autograd.Function):
+    """Gives the sum as well: a gradient of the gradient comes back through it."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -64,8 +66,7 @@ class _AddNorm(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor,
         settings: tuple[float, float, int],
-    ) -> Tensor:
-        x, residual, weight, bias = (part.contiguous() for part in (x, residual, weight, bias))
+    ) -> tuple[Tensor, Tensor]:
         arguments = _arguments(x, settings)
         total, out = (memory.empty(x.shape, torch.float32, x.device) for _ in range(2))
         kept = residual.new_empty(arguments.tokens, 2)
@@ -77,12 +78,14 @@ class _AddNorm(torch.autograd.Function):
         native_library.call("longdoc_add_norm_forward", arguments)
         ctx.save_for_backward(total, kept, weight)
         ctx.settings, ctx.kind = settings, x.dtype
-        return out
+        ctx.set_materialize_grads(False)
+        return out, total
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dout: Tensor | None, dtotal: Tensor | None) -> tuple[Any, ...]:
         total, kept, weight = ctx.saved_tensors
+        if twice.wanted() or dout is None or dtotal is not None:
+            return _followed_back(ctx, dout, dtotal)
         dout = dout.contiguous()
         dx = memory.empty(total.shape, ctx.kind, total.device)
         dresidual = memory.empty(total.shape, torch.float32, total.device)
@@ -100,6 +103,24 @@ class _AddNorm(torch.autograd.Function):
         native_library.call("longdoc_add_norm_backward", arguments)
         dweight, dbias = (None, None) if parts is None else parts.sum(1)
         return dx, dresidual, dweight, dbias, None
+
+
+def _followed_back(ctx: Any, dout: Tensor | None, dtotal: Tensor | None) -> tuple[Any, ...]:
+    """Go back in operations that torch differentiates, also from a gradient of the sum."""
+    total, _, weight = ctx.saved_tensors
+    eps, rate, seed = ctx.settings
+    needed = (True, ctx.needs_input_grad[2])
+    dsum, dweight = twice.gradients(
+        lambda x, weight: F.layer_norm(x, weight.shape, weight, None, eps),
+        (total, weight), (dout,), needed,
+    )  # fmt: skip
+    parts = [part for part in (dsum, dtotal) if part is not None]
+    if not parts:
+        return (None,) * 5
+    dresidual = parts[0] if len(parts) == 1 else parts[0] + parts[1]
+    dx = drop_by(dresidual, rate, seed) if rate else dresidual
+    dbias = None if dout is None else dout.reshape(-1, dout.shape[-1]).sum(0)
+    return dx.to(ctx.kind), dresidual, dweight, dbias, None
 
 
 def _arguments(x: Tensor, settings: tuple[float, float, int]) -> AddNormArguments:

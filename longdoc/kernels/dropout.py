@@ -64,8 +64,13 @@ def drop(x: Tensor, rate: float) -> Tensor:
         rate: In 0..1.
     """
     known = x.dtype in (torch.float32, torch.bfloat16) and x.device.type == "cpu"
-    if rate in (0.0, 1.0) or not known or torch.compiler.is_compiling():
+    seen = torch.compiler.is_compiling() or native_library.is_transformed()
+    if rate in (0.0, 1.0) or not known or seen:
         return nn.functional.dropout(x, rate)
-    seed = int(torch.randint(2**62, (), device="cpu"))
+    return drop_by(x, rate, int(torch.randint(2**62, (), device="cpu")))
+
+
+def drop_by(x: Tensor, rate: float, seed: int) -> Tensor:
+    """Do what :func:`dropout` does, with gradients of any order."""
     result: Tensor = _Dropout.apply(x, rate, seed)  # type: ignore[no-untyped-call]
     return result

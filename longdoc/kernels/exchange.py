@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from longdoc.kernels import twice
 
 
 class Gradients:
@@ -101,10 +102,9 @@ class _Halves(torch.autograd.Function):
         return first, second
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, first: Tensor, second: Tensor) -> tuple[Tensor, None]:
         whole, ctx.gradients.whole = ctx.gradients.whole, None
-        if whole is not None and _is_whole(whole, first, second):
+        if whole is not None and not twice.wanted() and _is_whole(whole, first, second):
             return whole, None
         return torch.cat([first, second], dim=2), None
 

@@ -1,13 +1,13 @@
 """GELU in one pass over memory each way."""
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from longdoc.kernels import memory, native_library
+from longdoc.kernels import memory, native_library, twice
 from longdoc.kernels.native_library import GeluArguments
 
 
@@ -31,22 +31,24 @@ def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     serves = x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
     if not serves or not native_library.available() or torch.compiler.is_compiling():
         return F.gelu(x, approximate=approximate)
-    found: Tensor = _Gelu.apply(x, approximate == "tanh")  # type: ignore[no-untyped-call]
+    found: Tensor = _Gelu.apply(x.contiguous(), approximate == "tanh")  # type: ignore[no-untyped-call]
     return found
 
 
 class _Gelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, tanh: bool) -> Tensor:
-        x = x.contiguous()
         ctx.save_for_backward(x)
         ctx.tanh = tanh
         return _run(x, None, tanh)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, None]:
         (x,) = ctx.saved_tensors
+        if twice.wanted():
+            approximate = "tanh" if ctx.tanh else "none"
+            again = functools.partial(F.gelu, approximate=approximate)
+            return twice.gradients(again, (x,), (dout,), (True,))[0], None
         return _run(x, dout.contiguous(), ctx.tanh), None
 
 

@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from longdoc.kernels import bfloat16, memory
+from longdoc.kernels import bfloat16, memory, native_library, twice
 
 FEWEST = 64
 """Tokens below which a product is not worth the detour."""
@@ -99,7 +98,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         Shape ``(..., n)``, in autocast's type where it is on.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or native_library.is_transformed():
         return F.linear(x, weight, bias)
     kind = kind_of_products(x)
     fewest = bfloat16.FEWEST if kind == torch.bfloat16 else FEWEST
@@ -137,16 +136,22 @@ class _Linear(torch.autograd.Function):
         return product(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         for_x, for_weight, for_bias = ctx.needs_input_grad
         rows = dy.reshape(-1, dy.shape[-1])
+        if twice.wanted():
+            dx, dw = twice.gradients(_plain, (x, weight), (dy,), (for_x, for_weight))
+            return dx, dw, rows.sum(0).to(ctx.bias_type) if for_bias else None
         with torch.autocast("cpu", enabled=False):
             dx = back(rows, weight.to(x.dtype)).view(x.shape) if for_x else None
             dw = across(rows, x.reshape(-1, x.shape[-1])).to(weight.dtype) if for_weight else None
             db = rows.sum(0, dtype=torch.float32).to(ctx.bias_type) if for_bias else None
         return dx, dw, db
+
+
+def _plain(x: Tensor, weight: Tensor) -> Tensor:
+    return F.linear(x, weight.to(x.dtype))
 
 
 def back(rows: Tensor, weight: Tensor) -> Tensor:

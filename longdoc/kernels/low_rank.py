@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
-from longdoc.kernels import bfloat16, native_library
-from longdoc.kernels.dropout import dropout
+from longdoc.kernels import bfloat16, native_library, twice
+from longdoc.kernels.dropout import drop_by, dropout
 from longdoc.kernels.linear import (
     across,
     back,
@@ -112,10 +112,29 @@ class _LowRank(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        if twice.wanted():
+            return _followed_back(ctx, dy)
         with torch.autocast("cpu", enabled=False):
             return _gradients(ctx, dy)
+
+
+def _followed_back(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    """Give the same gradients such that they can be differentiated again."""
+    x, weight, a, b, _ = ctx.saved_tensors
+    scaling, rate, seed, biased = ctx.numbers
+    for_x, for_weight, for_bias, *for_factors = ctx.needs_input_grad[:5]
+
+    def plain(x: Tensor, weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        seen = drop_by(x, rate, seed) if rate else x
+        low = F.linear(seen, a.to(x.dtype))
+        return F.linear(x, weight.to(x.dtype)) + scaling * F.linear(low, b.to(x.dtype))
+
+    dx, dweight, da, db = twice.gradients(
+        plain, (x, weight, a, b), (dy,), (for_x, for_weight, *for_factors)
+    )
+    dbias = dy.reshape(-1, dy.shape[-1]).sum(0) if biased and for_bias else None
+    return dx, dweight, dbias, da, db, None, None, None
 
 
 def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:

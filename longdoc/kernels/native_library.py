@@ -168,8 +168,8 @@ def _pool() -> int | None:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def available() -> bool:
-    """Say whether the compiled kernels run; not while torch notes down what it does."""
-    return load() is not None and not _is_recorded()
+    """Say whether the compiled kernels run; not while torch must see every operation itself."""
+    return load() is not None and not _is_recorded() and not is_transformed()
 
 
 def _is_recorded() -> bool:
@@ -190,15 +190,15 @@ def _is_recorded() -> bool:
     return any(mode is not None for mode in modes)
 
 
-def in_forward_mode() -> bool:
-    """Say whether tangents are carried forward, which no kernel does: torch then says so."""
+def is_transformed() -> bool:
+    """Say whether ``torch.func`` transforms what runs, or tangents are carried forward.
+
+    Both look into torch's operations alone; ``torch.compile`` does it in its own way.
+    """
+    if torch.compiler.is_compiling():
+        return False
     level: int = getattr(torch.autograd.forward_ad, "_current_level", -1)  # private to torch
-    return level >= 0 and not torch.compiler.is_compiling()
-
-
-def in_function_transform() -> bool:
-    """Say whether ``torch.func`` transforms what runs: it looks into torch's operations alone."""
-    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+    return level >= 0 or torch._C._are_functorch_transforms_active()
 
 
 @functools.cache

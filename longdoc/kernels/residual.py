@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
 
-from longdoc.kernels import memory, native_library
+from longdoc.kernels import memory, native_library, twice
 from longdoc.kernels.native_library import AddArguments
 from longdoc.kernels.rms_norm import compiled
 
@@ -130,13 +129,19 @@ class _Normalised(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         out, scale = compiled.normalise(x, weight, eps, half)
         ctx.save_for_backward(x, weight, scale)
+        ctx.settings = eps, half
         ctx.set_materialize_grads(False)
         return out, x.view_as(x)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dout: Tensor | None, through: Tensor | None) -> tuple[Any, ...]:
         x, weight, scale = ctx.saved_tensors
+        if twice.wanted():
+            dx, dweight = twice.gradients(
+                lambda x, weight: (compiled.followed(x, weight, *ctx.settings), x),
+                (x, weight), (dout, through), ctx.needs_input_grad[:2],
+            )  # fmt: skip
+            return dx, dweight, None, None
         if dout is None:
             return through, None, None, None
         dx, dweight = compiled.normalise_backward(dout, x, weight, scale, through)
@@ -155,6 +160,5 @@ class _Added(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor]:
         return dout, dout.to(ctx.kind)

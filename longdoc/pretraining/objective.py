@@ -6,13 +6,14 @@ Letters: ``p`` predicted tokens, ``d`` hidden width, ``v`` entries of the vocabu
 logits of a few rows are made, turned into their gradient at once, and used up.
 """
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
-from longdoc.kernels import bfloat16
+from longdoc.kernels import bfloat16, twice
 from longdoc.kernels.linear import multiplied
 
 ROWS = 256
@@ -55,13 +56,26 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 share = share.to(kind)
                 to_hidden[rows] = multiplied(share, narrow)
                 to_weight += _over_tokens(share, given)
-        ctx.save_for_backward(to_hidden, to_weight, to_bias)
+        ctx.save_for_backward(to_hidden, to_weight, to_bias, hidden, weight, bias, targets)
+        ctx.kind = kind
         return (total / len(hidden)).to(_wide(kind))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(None if part is None else part * gradient for part in ctx.saved_tensors), None)
+        *made, hidden, weight, bias, targets = ctx.saved_tensors
+        if twice.wanted():
+            plain = functools.partial(_plain, targets=targets, kind=ctx.kind)
+            inputs = (hidden, weight, bias)
+            return (*twice.gradients(plain, inputs, (gradient,), ctx.needs_input_grad[:3]), None)
+        return (*(None if part is None else part * gradient for part in made), None)
+
+
+def _plain(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, kind: torch.dtype
+) -> Tensor:
+    """Give the loss in operations that torch differentiates, with the logits of all tokens."""
+    logits = functional.linear(hidden.to(kind), weight.to(kind)).to(_wide(kind))
+    return functional.cross_entropy(logits if bias is None else logits + bias, targets)
 
 
 def _over_tokens(left: Tensor, right: Tensor) -> Tensor:

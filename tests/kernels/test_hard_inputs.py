@@ -140,15 +140,17 @@ def test_fake_tensors_have_shapes_and_are_never_read():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_tangents_are_refused_not_dropped():
+def test_tangents_are_carried_on():
     u, *rest = inputs()
-    refused = "must implement the jvp function"
-    with forward_ad.dual_level(), torch.no_grad():
-        moving = forward_ad.make_dual(u, torch.ones_like(u))
-        with pytest.raises(NotImplementedError, match=refused):
-            scan(moving, *rest)
-        with pytest.raises(NotImplementedError, match=refused):
-            causal_conv1d(moving, torch.ones(8, 3))
+    weight = torch.ones(8, 3)
+    still = u.clone().requires_grad_()
+    for function in (lambda x: scan(x, *rest), lambda x: causal_conv1d(x, weight)):
+        (gradient,) = torch.autograd.grad(function(still).sum(), still)
+        with forward_ad.dual_level(), torch.no_grad():
+            moved = function(forward_ad.make_dual(u, torch.ones_like(u)))
+            tangent = forward_ad.unpack_dual(moved).tangent
+        assert tangent.shape == u.shape
+        assert_close(tangent.sum(), gradient.sum(), tolerances.SCAN_FLOAT32)
 
 
 HUGE = [-1e3, -88.0, -1e38, -3.3e38, float("-inf"), 3e38, float("inf"), float("nan")]

@@ -46,15 +46,6 @@ def test_dropout_of_a_low_rank_update_is_the_same_on_the_way_back(outputs):
     assert_same(gradients(fused, x, a, b), gradients(plain, x, a, b), tolerances.SCAN_FLOAT32)
 
 
-def test_a_second_derivative_is_refused_rather_than_wrong():
-    x, weight = drawn(100, 40).requires_grad_(), drawn(24, 40, seed=1)
-    a, b = drawn(4, 40, seed=3), drawn(24, 4, seed=4)
-    y = low_rank.low_rank_linear(x, weight, None, a, b, 2.0)
-    (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        first.square().sum().backward()
-
-
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("rows", [1, 8, 21, 64])
 def test_a_merged_weight_is_the_sum_it_stands_for(kind, rows):

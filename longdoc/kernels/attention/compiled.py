@@ -6,14 +6,16 @@ the next product. For the way back only a row's largest score and sum are kept. 
 a seed and is made again. Letters as in ``reference.py``.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
-from longdoc.kernels import memory, native_library
+from longdoc.kernels import memory, native_library, twice
+from longdoc.kernels.attention import followed
 from longdoc.kernels.native_library import AttentionArguments
 
 
@@ -56,31 +58,33 @@ def attention(
         mask = mask.float().expand(-1, 1, -1, length)
         mask = mask if mask.stride(3) == 1 else mask.contiguous()
         mask = mask.expand(b, 1, length, length)
-    parts = (part.transpose(1, 2) for part in (query, key, value))
+    parts = (part.transpose(1, 2).contiguous() for part in (query, key, value))
     found: Tensor = _Attention.apply(*parts, mask, scale, rate, seed, window)  # type: ignore[no-untyped-call]
     return found.transpose(1, 2)
 
 
 class _Attention(torch.autograd.Function):
-    """Inputs, output and gradients have shape ``(b, l, h, d)``, as projections leave them."""
+    """Inputs, output and gradients are ``(b, l, h, d)``, as projections leave them, contiguous."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> Tensor:
-        parts = tuple(part.contiguous() for part in (query, key, value))
-        b, length, heads, _ = query.shape
-        out = memory.empty(query.shape, query.dtype, query.device)
-        kept = torch.empty((b, heads, length, 2), dtype=torch.float32, device=query.device)
+        parts = (query, key, value)
         mask, *ctx.numbers = rest
+        out, kept = _forward(parts, mask, *ctx.numbers)
         ctx.save_for_backward(*parts, mask, kept)
-        arguments = _arguments(parts, mask, *ctx.numbers)
-        native_library.fill(arguments, {"out": out, "kept": kept})
-        native_library.call("longdoc_attention_forward", arguments)
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         *parts, mask, kept = ctx.saved_tensors
+        if twice.wanted():
+            scale, rate, seed, window = ctx.numbers
+            stays = _chosen(parts[0], rate, seed) if rate else None
+            again = functools.partial(
+                followed.attention, mask=mask, scale=scale, window=window, stays=stays, rate=rate
+            )
+            found = twice.gradients(again, parts, (dout,), ctx.needs_input_grad[:3])
+            return (*found, *[None] * 5)
         dout = dout.contiguous()
         made = [memory.empty(dout.shape, dout.dtype, dout.device) for _ in parts]
         arguments = _arguments(parts, mask, *ctx.numbers)
@@ -88,6 +92,32 @@ class _Attention(torch.autograd.Function):
         native_library.fill(arguments, dict(zip(("dq", "dk", "dv"), made, strict=True)))
         native_library.call("longdoc_attention_backward", arguments)
         return (*made, *[None] * 5)
+
+
+def _forward(parts: Sequence[Tensor], mask: Tensor | None, *numbers: Any) -> tuple[Tensor, Tensor]:
+    """Attend; gives the output and every row's largest score and sum."""
+    b, length, heads, _ = parts[0].shape
+    out = memory.empty(parts[0].shape, parts[0].dtype, parts[0].device)
+    kept = torch.empty((b, heads, length, 2), dtype=torch.float32, device=out.device)
+    arguments = _arguments(parts, mask, *numbers)
+    native_library.fill(arguments, {"out": out, "kept": kept})
+    native_library.call("longdoc_attention_forward", arguments)
+    return out, kept
+
+
+def _chosen(query: Tensor, rate: float, seed: int) -> Tensor:
+    """Say which weights dropout leaves, ``(b, h, l, l)``: what comes through of ones among values.
+
+    Where scores are all the same no weight is zero by itself.
+    """
+    b, length, heads, d = query.shape
+    even = torch.zeros((b, length, heads, d), dtype=torch.float32)
+    stays = []
+    for columns in torch.eye(length).split(d, dim=1):
+        ones = F.pad(columns, (0, d - columns.shape[1]))[None, :, None].expand(even.shape)
+        out = _forward((even, even, ones.contiguous()), None, 1.0, rate, seed, 0)[0]
+        stays.append(out[..., : columns.shape[1]] != 0)
+    return torch.cat(stays, dim=3).transpose(1, 2)
 
 
 def _arguments(

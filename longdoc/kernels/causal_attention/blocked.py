@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from longdoc.kernels import native_library
+from longdoc.kernels.attention import followed
 from longdoc.kernels.causal_attention import reference
 
 
@@ -27,12 +29,24 @@ def causal_attention(
     if starts is not None:
         return reference.one_by_one(causal_attention, query, key, value, scale, window, starts)
     length = query.shape[2]
+    if _is_followed(query):
+        q, k, v = (part.transpose(1, 2) for part in (query, key, value))
+        return followed.attention(q, k, v, None, scale, window or length).transpose(1, 2)
     if window is None or length <= window:
         return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)
     near = slice(0, window)
     first = causal_attention(query[:, :, near], key[:, :, near], value[:, :, near], scale)
     rest = _later_blocks(query, key, value, scale, window)
     return torch.cat([first, rest], dim=2)
+
+
+def _is_followed(query: Tensor) -> bool:
+    """Say whether torch's product will not do: it has no tangents and no second derivative.
+
+    The first are wanted in transforms, the second is for whoever checks in float64.
+    """
+    exact = query.device.type == "cpu" and query.dtype == torch.float64
+    return native_library.is_transformed() or (exact and not torch.compiler.is_compiling())
 
 
 def _later_blocks(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int) -> Tensor:

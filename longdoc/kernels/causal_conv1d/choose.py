@@ -61,7 +61,6 @@ def causal_conv1d(
         native_library.available()
         and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.bfloat16)
-        and not native_library.in_function_transform()
     )
     plain = initial_states is None and starts is None and not return_final_states
     if x.device.type == "cuda" and plain and importlib.util.find_spec("causal_conv1d") is not None:

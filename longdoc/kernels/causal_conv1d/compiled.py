@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from longdoc.kernels import memory, native_library
-from longdoc.kernels.causal_conv1d import reference
+from longdoc.kernels import memory, native_library, twice
+from longdoc.kernels.causal_conv1d import blocked, reference
 from longdoc.kernels.exchange import Exchange, Gradients
 from longdoc.kernels.native_library import TILE, ConvArguments
 
@@ -38,7 +37,7 @@ def causal_conv1d(
     arguments = (x.transpose(1, 2), columns, offset, before, starts, activation is not None)
     if torch.compiler.is_compiling():
         y = conv_forward(*arguments).transpose(1, 2)
-    elif torch.is_grad_enabled() or native_library.in_forward_mode():
+    elif torch.is_grad_enabled():
         y = _Convolution.apply(*arguments, exchange and exchange.gradients).transpose(1, 2)  # type: ignore[no-untyped-call]
     else:
         y = _conv_forward(*arguments).transpose(1, 2)
@@ -202,6 +201,23 @@ def _gradients(ctx: Any, dout: Tensor, run: Any) -> list[Tensor | None]:
 conv_forward.register_autograd(_backward, setup_context=_setup)
 
 
+def _followed(
+    x: Tensor,
+    columns: Tensor,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    starts: Tensor | None,
+    silu: bool,
+) -> Tensor:
+    """Convolve ``(b, l, d)`` with ``(k, d)`` in operations that torch differentiates."""
+    before = None if initial is None else initial.transpose(1, 2)
+    activation = "silu" if silu else None
+    wide = x.transpose(1, 2)
+    y = blocked.causal_conv1d(wide, columns.t(), bias, activation, before, starts=starts)
+    assert isinstance(y, Tensor)
+    return y.transpose(1, 2)
+
+
 class _Convolution(torch.autograd.Function):
     """The operators outside of a compiler, with less between them and the kernel."""
 
@@ -212,7 +228,11 @@ class _Convolution(torch.autograd.Function):
         return _conv_forward(*arguments)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        if twice.wanted():
+            *tensors, starts = ctx.saved_tensors
+            again = partial(_followed, starts=starts, silu=ctx.silu)
+            found = twice.gradients(again, tensors, (dout,), ctx.needs_input_grad[:4])
+            return (*found, None, None, None)
         run = partial(_conv_backward, gradients=ctx.gradients)
         return (*_gradients(ctx, dout, run), None, None, None)

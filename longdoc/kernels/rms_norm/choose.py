@@ -28,6 +28,6 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, kind: torch.dtype | None = N
         raise ValueError(message)
     check_numbers(x=x, weight=weight)
     serves = native_library.available() and x.device.type == "cpu" and x.dtype != torch.float64
-    if serves and not native_library.in_forward_mode():
+    if serves:
         return compiled.rms_norm(x, weight, eps, kind)
     return reference.rms_norm(x, weight, eps).to(kind or x.dtype)

@@ -1,12 +1,14 @@
 """Root-mean-square normalisation through the compiled kernel, each way in one pass over memory."""
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from longdoc.kernels import memory, native_library
+from longdoc.kernels import memory, native_library, twice
 from longdoc.kernels.native_library import TILE, NormArguments
+from longdoc.kernels.rms_norm import reference
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, kind: torch.dtype | None = None) -> Tensor:
@@ -42,6 +44,11 @@ def _made_forward(x: Tensor, weight: Tensor, eps: float, half: bool) -> tuple[Te
     return x.new_empty(x.shape, dtype=kind), x.new_empty(x.shape[0])
 
 
+def followed(x: Tensor, weight: Tensor, eps: float, half: bool) -> Tensor:
+    """Give the output of :func:`normalise` in operations that torch differentiates."""
+    return reference.rms_norm(x, weight, eps).to(torch.bfloat16 if half else torch.float32)
+
+
 def normalise_backward(
     dout: Tensor, x: Tensor, weight: Tensor, scale: Tensor, through: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -73,12 +80,15 @@ def _made_backward(dout: Tensor, x: Tensor, weight: Tensor, scale: Tensor) -> tu
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, weight, _, _ = inputs
+    x, weight, *ctx.settings = inputs
     ctx.save_for_backward(x, weight, output[1])
 
 
 def _backward(ctx: Any, dout: Tensor, _: Any) -> tuple[Tensor | None, ...]:
     x, weight, scale = ctx.saved_tensors
+    if twice.wanted():
+        again = functools.partial(followed, eps=ctx.settings[0], half=ctx.settings[1])
+        return *twice.gradients(again, (x, weight), (dout,), ctx.needs_input_grad[:2]), None, None
     dx, dweight = norm_backward(dout, x, weight, scale)
     return dx, dweight, None, None
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
+from longdoc.kernels import twice
 from longdoc.kernels.selective_scan import reference
 
 BLOCK = 64
@@ -54,6 +55,27 @@ def selective_scan(
     return (y, h) if return_last_state else y
 
 
+def scan_rows(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    starts: Tensor | None,
+    softplus: bool,
+) -> tuple[Tensor, Tensor]:
+    """Scan ``(b, l, d)``, B and C ``(b, l, g, n)``; gives outputs and last states."""
+    found = selective_scan(
+        u.transpose(1, 2), delta.transpose(1, 2), A, B.permute(0, 2, 3, 1), C.permute(0, 2, 3, 1),
+        D, None if z is None else z.transpose(1, 2), bias, softplus, True, initial, starts,
+    )  # fmt: skip
+    return found[0].transpose(1, 2), found[1]
+
+
 class _Blocks(torch.autograd.Function):
     """All blocks, one after the other; only the states between them are kept."""
 
@@ -75,8 +97,8 @@ class _Blocks(torch.autograd.Function):
     def backward(ctx: Any, *from_above: Tensor) -> tuple[Tensor | None, ...]:
         above, d_h = from_above
         states, first, *tokens = ctx.saved_tensors
-        if torch.is_grad_enabled():  # gradients of these gradients are wanted
-            return _followed_back((first, *tokens), from_above, ctx.needs_input_grad)
+        if twice.wanted():
+            return twice.gradients(_followed, (first, *tokens), from_above, ctx.needs_input_grad)
         found = [torch.zeros_like(part) for part in tokens]
         for number, cut in reversed(list(enumerate(_cuts(tokens[0])))):
             parts = [
@@ -118,15 +140,6 @@ def _followed(h: Tensor, *tokens: Tensor) -> tuple[Tensor, Tensor]:
             y, h = _block(*arguments)
         outputs.append(y)
     return torch.cat(outputs, dim=2), h
-
-
-def _followed_back(
-    arguments: tuple[Tensor, ...], from_above: tuple[Tensor, ...], needed: tuple[bool, ...]
-) -> tuple[Tensor | None, ...]:
-    """Give gradients that can be differentiated again."""
-    wanted = [part for part, need in zip(arguments, needed, strict=True) if need]
-    found = iter(torch.autograd.grad(_followed(*arguments), wanted, from_above, create_graph=True))
-    return tuple(next(found) if need else None for need in needed)
 
 
 def _block(

@@ -72,7 +72,6 @@ def selective_scan(
         and B.dim() > 2
         and C.dim() > 2
         and A.shape[1] <= compiled.MOST_STATES
-        and not native_library.in_function_transform()
     )
     arguments = (u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state)
     if serves:

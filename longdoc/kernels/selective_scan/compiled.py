@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from longdoc.kernels import memory, native_library
+from longdoc.kernels import memory, native_library, twice
 from longdoc.kernels.exchange import Exchange, Gradients
-from longdoc.kernels.native_library import MOST_STATES, SPAN, ScanArguments, in_forward_mode
+from longdoc.kernels.native_library import MOST_STATES, SPAN, ScanArguments
+from longdoc.kernels.selective_scan import blocked
 
 __all__ = ["MOST_STATES", "selective_scan"]
 
@@ -51,7 +51,7 @@ def selective_scan(
         delta_softplus,
     )  # fmt: skip
     tensors = [x for x in arguments if isinstance(x, Tensor)]
-    keep = (torch.is_grad_enabled() and any(x.requires_grad for x in tensors)) or in_forward_mode()
+    keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
     if keep and not torch.compiler.is_compiling():
         out, last = _Scan.apply(*arguments, exchange)  # type: ignore[no-untyped-call]
     else:
@@ -370,8 +370,12 @@ class _Scan(torch.autograd.Function):
         return out, last
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dout: Tensor | None, dlast: Tensor | None) -> tuple[Tensor | None, ...]:
+        if twice.wanted():
+            *tensors, starts, _ = ctx.saved_tensors
+            again = partial(blocked.scan_rows, starts=starts, softplus=ctx.softplus)
+            found = twice.gradients(again, tensors, (dout, dlast), ctx.needs_input_grad[:9])
+            return (*found, None, None, None)
         # Where the gate needs none nobody would take the place.
         place = ctx.gradients if ctx.needs_input_grad[6] else None
         rates = ctx.needs_input_grad[2]

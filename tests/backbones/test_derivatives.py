@@ -1,0 +1,81 @@
+"""Gradients of gradients, and torch.func, through whole classifiers."""
+
+import copy
+
+import pytest
+import torch
+from transformers import BertConfig
+
+from longdoc.adapters.lora import add_lora
+from longdoc.backbones.bert import BertForSequenceClassification
+from tests import tolerances
+from tests.assertions import assert_close
+from tests.backbones import tiny
+
+
+def bert():
+    torch.manual_seed(0)
+    return BertConfig(
+        vocab_size=99, hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
+        intermediate_size=40, num_labels=3, attention_probs_dropout_prob=0.0,
+        hidden_dropout_prob=0.0,
+    )  # fmt: skip
+
+
+CASES = [
+    pytest.param(classifier, config, adapted, id=f"{classifier.__name__}-{adapted}")
+    for classifier, config in (*tiny.CLASSIFIERS, (BertForSequenceClassification, bert))
+    for adapted in (False, True)
+]
+
+
+def built(classifier, config, adapted):
+    torch.manual_seed(1)
+    model = classifier(config())
+    if adapted:
+        add_lora(model, rank=2, dropout=0.0)
+        for name, part in model.named_parameters():
+            if "lora_B" in name:  # zeros otherwise
+                torch.nn.init.normal_(part, std=0.1)
+    return model.train()
+
+
+def learnt(model):
+    return {name: part for name, part in model.named_parameters() if part.requires_grad}
+
+
+def twice(model, inputs):
+    """Give the gradients, and those of a penalty on them."""
+    parts = list(learnt(model).values())
+    first = torch.autograd.grad(model(**inputs).logits.tanh().sum(), parts, create_graph=True)
+    penalty = sum(part.sum() + part.square().sum() for part in first)
+    return *first, *torch.autograd.grad(penalty, parts)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(("classifier", "config", "adapted"), CASES)
+def test_a_penalty_on_gradients_is_that_of_torchs_own_operations(classifier, config, adapted):
+    model = built(classifier, config, adapted)
+    # In float64 no kernel serves.
+    wanted = twice(copy.deepcopy(model).double(), tiny.padded())
+    for found, other in zip(twice(model, tiny.padded()), wanted, strict=True):
+        assert_close(found.detach().double(), other.detach(), tolerances.SCAN_FLOAT32)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(("classifier", "config", "adapted"), CASES)
+def test_a_classifier_goes_through_torch_func(classifier, config, adapted):
+    model, inputs = built(classifier, config, adapted), tiny.padded()
+    parts = {name: part.detach() for name, part in learnt(model).items()}
+
+    def loss(parts):
+        return torch.func.functional_call(model, parts, (), inputs).logits.tanh().sum()
+
+    found = torch.func.grad(loss)(parts)
+    model(**inputs).logits.tanh().sum().backward()
+    for name, part in learnt(model).items():
+        assert_close(found[name], part.grad, tolerances.SCAN_FLOAT32, name)
+    ones = {name: torch.ones_like(part) for name, part in parts.items()}
+    moved = torch.func.jvp(loss, (parts,), (ones,))[1]
+    wanted = sum(part.sum() for part in found.values())
+    assert_close(moved, wanted, tolerances.SCAN_FLOAT32)
