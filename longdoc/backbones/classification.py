@@ -17,6 +17,7 @@ from transformers.models.llama.modeling_llama import LlamaPreTrainedModel
 from longdoc.backbones.gpt_neo import BlockGPTNeoModel, WithoutMasks
 from longdoc.backbones.linear import use_fast_linears
 from longdoc.backbones.llama import use_packed_attention
+from longdoc.backbones.rows import adapter_of_each_row
 from longdoc.heads.pooling import last_token, real_lengths
 
 
@@ -140,6 +141,8 @@ class LastTokenClassification:
         if config.output_hidden_states or config.output_attentions or drops:
             return False
         if any(value is not None and value is not False for value in kwargs.values()):
+            return False
+        if any(adapter_of_each_row(module) for module in self.modules()):  # type: ignore[attr-defined]
             return False
         # Only padding behind: what stands before a document counts as its positions.
         real = mask.bool()

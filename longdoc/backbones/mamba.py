@@ -26,6 +26,7 @@ from transformers.models.mamba.modeling_mamba import (
 
 from longdoc.backbones.classification import LastTokenClassification
 from longdoc.backbones.linear import use_fast_linears
+from longdoc.backbones.rows import adapter_of_each_row
 from longdoc.kernels import causal_conv1d, native_library, residual, rms_norm, selective_scan
 from longdoc.kernels.allocator import give_back_excess
 from longdoc.kernels.causal_conv1d import blocked
@@ -175,7 +176,8 @@ class ModularMambaMixer(MambaMixer):
             active = getattr(module, "active_adapters", None)
             if active is not None:  # peft's layers
                 off = getattr(module, "disable_adapters", False)
-                state.append((name, off or (tuple(active), getattr(module, "merged", False))))
+                rows = adapter_of_each_row(module)
+                state.append((name, off or (tuple(active), getattr(module, "merged", False), rows)))
                 kinds = getattr(module, "adapter_layer_names", ())
                 idle |= {one for kind in kinds for one in getattr(module, kind, ())} - set(active)
             if hasattr(module, "parameter_name"):

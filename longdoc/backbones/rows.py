@@ -4,13 +4,23 @@ What stands at padding is read by nobody who masks it, but by losses over all pl
 transformers' eager attention gives there.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from longdoc.kernels import causal_attention
+
+
+def adapter_of_each_row(module: nn.Module) -> Sequence[str] | None:
+    """Give the names that peft's ``adapter_names`` put on a layer for this call, one a row."""
+    for hook in module._forward_pre_hooks.values():
+        names: Sequence[str] | None = getattr(hook, "keywords", {}).get("adapter_names")
+        if names is not None:
+            return names
+    return None
 
 
 @dataclass(frozen=True)
