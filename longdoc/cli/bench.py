@@ -2,9 +2,13 @@
 
 import sys
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from longdoc import environment
 from longdoc.benchmark import page, roofline, suite
+from longdoc.cli.options import whole
 from longdoc.errors import RunError
 from longdoc.settings import require
 from longdoc.training.workplace import write_json
@@ -14,7 +18,7 @@ def bench(
     *,
     part: suite.Part = "all",
     quick: bool = False,
-    rounds: int = 3,
+    rounds: Annotated[int, Parameter(converter=whole)] = 3,
     json_file: Path | None = None,
     roofline_file: Path | None = None,
     markdown: bool = False,

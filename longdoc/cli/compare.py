@@ -23,7 +23,10 @@ def compare(
     plan: Annotated[str, Parameter(help="YAML file with systems and seeds")],
     *,
     output: Annotated[str, Parameter(help="Folder in which the plan gets a folder")] = "runs",
-    processes: Annotated[int, Parameter(help="Runs at work at once; they share the processor")] = 1,
+    processes: Annotated[
+        int,
+        Parameter(help="Runs at work at once; they share the processor", converter=choices.whole),
+    ] = 1,
     markdown: Annotated[
         bool, Parameter(help="Print the comparison as Markdown", negative=())
     ] = False,

@@ -1,12 +1,13 @@
 """Every setting as an option, made from the settings records themselves."""
 
+import contextlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar, Union
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar, Union, get_args
 
 import transformers
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from longdoc.experiments import explain
 from longdoc.experiments.plan import read_yaml
@@ -15,6 +16,27 @@ from longdoc.kernels import native_library
 from longdoc.settings import at, build, merge, walk
 
 T = TypeVar("T")
+
+
+def whole(_: Any, tokens: Sequence[Token]) -> int:
+    """Read a whole number; cyclopts rounds others without a word.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    text = tokens[0].value
+    based = text.lstrip("+-")[:2].lower() in ("0x", "0o", "0b")
+    with contextlib.suppress(ValueError):
+        return int(text, 0 if based else 10)
+    with contextlib.suppress(ValueError):
+        if "." in text and float(text).is_integer():
+            return int(float(text))
+    message = f'"{text}" is no whole number.'
+    raise ValueError(message)
+
+
+def _whole_or_none(kind: Any, tokens: Sequence[Token]) -> int | None:
+    return None if tokens[0].value.lower() in ("none", "null") else whole(kind, tokens)
 
 
 def with_settings(command: Callable[..., None], record: type = Settings) -> Callable[..., None]:
@@ -28,7 +50,11 @@ def with_settings(command: Callable[..., None], record: type = Settings) -> Call
         flag = "--" + setting.name.replace("_", "-")
         text = f"{setting.meaning} [default: {explain.value(setting)}; {explain.source(setting)}]"
         group = setting.name.split(".")[0].capitalize() + " settings"
-        about = Parameter(name=flag, help=text, group=group, show_default=False, negative=())
+        number = setting.type is int or int in get_args(setting.type)
+        about = Parameter(
+            name=flag, help=text, group=group, show_default=False, negative=(),
+            converter=_whole_or_none if number else None,
+        )  # fmt: skip
         made.append(
             inspect.Parameter(
                 setting.name.replace(".", "__"),

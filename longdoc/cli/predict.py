@@ -32,7 +32,9 @@ def predict(
     text_field: Annotated[
         str | None, Parameter(help="Name of the text column; as in training")
     ] = None,
-    top: Annotated[int | None, Parameter(help="Print only so many labels a document")] = None,
+    top: Annotated[
+        int | None, Parameter(help="Print only so many labels a document", converter=choices.whole)
+    ] = None,
 ) -> None:
     """Classify documents with a trained run.
 

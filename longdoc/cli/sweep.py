@@ -23,7 +23,8 @@ def _sweep(
     *,
     output: Annotated[str, Parameter(help="Folder in which the sweep gets a folder")] = "runs",
     processes: Annotated[
-        int, Parameter(help="Trials at work at once; they share the processor")
+        int,
+        Parameter(help="Trials at work at once; they share the processor", converter=choices.whole),
     ] = 1,
     markdown: Annotated[bool, Parameter(help="Print the sweep as Markdown", negative=())] = False,
     options: dict[str, Any],

@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from cyclopts import Token
 
+from longdoc.cli.options import whole
 from longdoc.experiments import store
 from tests.conftest import ROOT, run_command, write_jsonl
 
@@ -243,3 +245,24 @@ def test_what_is_said_of_documents_is_said_once(tmp_path, processes):
     said = [line for line in done.stderr.decode().splitlines() if "are each read" in line]
     assert len(said) == 1
     assert said[0].startswith(f"longdoc: {file}: labels with ';'")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("bench", "--rounds", "1.5"),
+        ("compare", "plan.yaml", "--processes", "x"),
+        ("train", "--tokens.max-tokens", "99.5"),
+        ("train", "--training.accumulation", "1e3"),
+        ("predict", "run", "text.txt", "--top", "2.5"),
+    ],
+)
+def test_no_number_is_rounded_on_its_way_in(arguments):
+    done = run_command(*arguments)
+    assert done.returncode == 1
+    assert f'"{arguments[-1]}" is no whole number' in done.stdout + done.stderr
+
+
+def test_whole_numbers_are_read_in_every_form():
+    for text, number in (("30", 30), ("30.0", 30), ("-1", -1), ("0x1e", 30), ("1_000", 1000)):
+        assert whole(int, [Token(value=text)]) == number
