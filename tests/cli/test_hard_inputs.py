@@ -259,7 +259,7 @@ def test_what_is_said_of_documents_is_said_once(tmp_path, processes):
 )
 def test_no_number_is_rounded_on_its_way_in(arguments):
     done = run_command(*arguments)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert f'"{arguments[-1]}" is no whole number' in done.stdout + done.stderr
 
 
