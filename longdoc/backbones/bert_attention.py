@@ -51,7 +51,8 @@ def choose(model: PreTrainedModel, input_ids: Tensor) -> None:
     fastest = training and input_ids.shape[1] <= SHORT
     # A compiled graph would have the matrix instead.
     compiled = kind == torch.bfloat16 and not torch.compiler.is_compiling()
-    fastest = fastest or (compiled and (tiled or slow))
+    # torch's fused attention has no tangents, nor does torch.func differentiate it twice.
+    fastest = fastest or (compiled and (tiled or slow)) or native_library.is_transformed()
     config._attn_implementation = NAME if fastest and on_cpu else "sdpa"
 
 

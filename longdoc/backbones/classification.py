@@ -18,7 +18,7 @@ from longdoc.backbones.gpt_neo import BlockGPTNeoModel, WithoutMasks
 from longdoc.backbones.linear import use_fast_linears
 from longdoc.backbones.llama import use_packed_attention
 from longdoc.backbones.rows import adapter_of_each_row
-from longdoc.heads.pooling import last_token, real_lengths
+from longdoc.heads.pooling import can_look, last_token, real_lengths
 
 
 class LastTokenClassification:
@@ -105,10 +105,11 @@ class LastTokenClassification:
             lengths = torch.full(given.shape[:1], given.shape[1], device=given.device)
         else:
             lengths = real_lengths(mask)
-            if int(lengths.min()) < 1:
+            if can_look(lengths) and int(lengths.min()) < 1:
                 message = f"document {int(lengths.argmin())} of the batch has no real token"
                 raise ValueError(message)
-            if not torch.compiler.is_compiling() and bool(mask.bool().all()):
+            looks = not torch.compiler.is_compiling() and can_look(mask)
+            if looks and bool(mask.bool().all()):
                 # Nothing to leave out: a backbone then need not look at each token's place.
                 mask = None
         if mask is not None and self._packs(mask, kwargs):
@@ -135,6 +136,8 @@ class LastTokenClassification:
     def _packs(self, mask: Tensor, kwargs: dict[str, Any]) -> bool:
         """Say whether padding is left out; where it must be seen it is not."""
         if not self.packs_documents or torch.compiler.is_compiling() or mask.device.type != "cpu":
+            return False
+        if not can_look(mask):
             return False
         config = self.config  # type: ignore[attr-defined]
         drops = self.training and getattr(config, "attention_dropout", 0)  # type: ignore[attr-defined]

@@ -27,6 +27,13 @@ def real_lengths(attention_mask: Tensor) -> Tensor:
     return (attention_mask.to(torch.bool) * places).amax(dim=1)
 
 
+def can_look(x: Tensor) -> bool:
+    """Say whether numbers may be looked at: not while a graph is exported, nor under ``vmap``."""
+    if torch.compiler.is_compiling():
+        return not torch.compiler.is_exporting()
+    return not torch._C._functorch.is_batchedtensor(x)  # private to torch
+
+
 def last_token(hidden: Tensor, lengths: Tensor) -> Tensor:
     """Take the hidden state of each document's last real token.
 
@@ -50,7 +57,7 @@ def last_token(hidden: Tensor, lengths: Tensor) -> Tensor:
         >>> last_token(hidden, torch.tensor([2]))
         tensor([[2., 3.]])
     """
-    if int(lengths.min()) < 1 or int(lengths.max()) > hidden.shape[1]:
+    if can_look(lengths) and (int(lengths.min()) < 1 or int(lengths.max()) > hidden.shape[1]):
         low, high = int(lengths.min()), int(lengths.max())
         message = f"lengths must lie in 1..{hidden.shape[1]}; got {low}..{high}"
         raise ValueError(message)

@@ -84,8 +84,8 @@ class _AddNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dout: Tensor | None, dtotal: Tensor | None) -> tuple[Any, ...]:
         total, kept, weight = ctx.saved_tensors
-        if twice.wanted() or dout is None or dtotal is not None:
-            return _followed_back(ctx, dout, dtotal)
+        if twice.wanted(dout, dtotal) or dout is None or dtotal is not None:
+            return _followed_back(ctx, total, weight, dout, dtotal)
         dout = dout.contiguous()
         dx = memory.empty(total.shape, ctx.kind, total.device)
         dresidual = memory.empty(total.shape, torch.float32, total.device)
@@ -105,9 +105,10 @@ class _AddNorm(torch.autograd.Function):
         return dx, dresidual, dweight, dbias, None
 
 
-def _followed_back(ctx: Any, dout: Tensor | None, dtotal: Tensor | None) -> tuple[Any, ...]:
+def _followed_back(
+    ctx: Any, total: Tensor, weight: Tensor, dout: Tensor | None, dtotal: Tensor | None
+) -> tuple[Any, ...]:
     """Go back in operations that torch differentiates, also from a gradient of the sum."""
-    total, _, weight = ctx.saved_tensors
     eps, rate, seed = ctx.settings
     needed = (True, ctx.needs_input_grad[2])
     dsum, dweight = twice.gradients(

@@ -104,7 +104,11 @@ class _Halves(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, first: Tensor, second: Tensor) -> tuple[Tensor, None]:
         whole, ctx.gradients.whole = ctx.gradients.whole, None
-        if whole is not None and not twice.wanted() and _is_whole(whole, first, second):
+        if (
+            whole is not None
+            and not twice.wanted(first, second)
+            and _is_whole(whole, first, second)
+        ):
             return whole, None
         return torch.cat([first, second], dim=2), None
 

@@ -45,7 +45,7 @@ class _Gelu(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, None]:
         (x,) = ctx.saved_tensors
-        if twice.wanted():
+        if twice.wanted(dout):
             approximate = "tanh" if ctx.tanh else "none"
             again = functools.partial(F.gelu, approximate=approximate)
             return twice.gradients(again, (x,), (dout,), (True,))[0], None

@@ -140,7 +140,7 @@ class _Linear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         for_x, for_weight, for_bias = ctx.needs_input_grad
         rows = dy.reshape(-1, dy.shape[-1])
-        if twice.wanted():
+        if twice.wanted(dy):
             dx, dw = twice.gradients(_plain, (x, weight), (dy,), (for_x, for_weight))
             return dx, dw, rows.sum(0).to(ctx.bias_type) if for_bias else None
         with torch.autocast("cpu", enabled=False):

@@ -69,6 +69,9 @@ def low_rank_linear(
     """
     _check(x.shape[-1], weight, a, b)
     kind = kind_of_products(x)
+    if native_library.is_transformed():
+        seen = F.dropout(x, rate) if rate else x
+        return F.linear(x, weight, bias) + scaling * F.linear(F.linear(seen, a), b)
     seed = int(torch.randint(2**62, (), device="cpu").item()) if rate else 0
     with torch.autocast("cpu", enabled=False):
         found: Tensor = _LowRank.apply(  # type: ignore[no-untyped-call]
@@ -113,7 +116,7 @@ class _LowRank(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        if twice.wanted():
+        if twice.wanted(dy):
             return _followed_back(ctx, dy)
         with torch.autocast("cpu", enabled=False):
             return _gradients(ctx, dy)

@@ -136,7 +136,7 @@ class _Normalised(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dout: Tensor | None, through: Tensor | None) -> tuple[Any, ...]:
         x, weight, scale = ctx.saved_tensors
-        if twice.wanted():
+        if twice.wanted(dout, through):
             dx, dweight = twice.gradients(
                 lambda x, weight: (compiled.followed(x, weight, *ctx.settings), x),
                 (x, weight), (dout, through), ctx.needs_input_grad[:2],

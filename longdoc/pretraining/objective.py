@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from longdoc.kernels import bfloat16, twice
+from longdoc.kernels import bfloat16, native_library, twice
 from longdoc.kernels.linear import multiplied
 
 ROWS = 256
@@ -63,7 +63,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         *made, hidden, weight, bias, targets = ctx.saved_tensors
-        if twice.wanted():
+        if twice.wanted(gradient):
             plain = functools.partial(_plain, targets=targets, kind=ctx.kind)
             inputs = (hidden, weight, bias)
             return (*twice.gradients(plain, inputs, (gradient,), ctx.needs_input_grad[:3]), None)
@@ -112,5 +112,9 @@ def linear_cross_entropy(
     if not len(hidden):
         message = "no token to predict: targets are empty"
         raise ValueError(message)
+    if native_library.is_transformed():
+        on = torch.is_autocast_enabled(hidden.device.type)
+        kind = torch.get_autocast_dtype(hidden.device.type) if on else hidden.dtype
+        return _plain(hidden, weight, bias, targets, kind)
     loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, bias, targets)  # type: ignore[no-untyped-call]
     return loss

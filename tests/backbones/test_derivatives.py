@@ -40,6 +40,11 @@ def built(classifier, config, adapted):
     return model.train()
 
 
+def parted(model):
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model
+
+
 def learnt(model):
     return {name: part for name, part in model.named_parameters() if part.requires_grad}
 
@@ -53,9 +58,14 @@ def twice(model, inputs):
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("checkpointed", [False, True])
 @pytest.mark.parametrize(("classifier", "config", "adapted"), CASES)
-def test_a_penalty_on_gradients_is_that_of_torchs_own_operations(classifier, config, adapted):
+def test_a_penalty_on_gradients_is_that_of_torchs_own_operations(
+    classifier, config, adapted, checkpointed
+):
     model = built(classifier, config, adapted)
+    if checkpointed:
+        parted(model)
     # In float64 no kernel serves.
     wanted = twice(copy.deepcopy(model).double(), tiny.padded())
     for found, other in zip(twice(model, tiny.padded()), wanted, strict=True):
@@ -63,9 +73,10 @@ def test_a_penalty_on_gradients_is_that_of_torchs_own_operations(classifier, con
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(("classifier", "config", "adapted"), CASES)
-def test_a_classifier_goes_through_torch_func(classifier, config, adapted):
-    model, inputs = built(classifier, config, adapted), tiny.padded()
+def test_a_classifier_goes_through_torch_func(classifier, config, adapted, training):
+    model, inputs = built(classifier, config, adapted).train(training), tiny.padded()
     parts = {name: part.detach() for name, part in learnt(model).items()}
 
     def loss(parts):
@@ -79,3 +90,13 @@ def test_a_classifier_goes_through_torch_func(classifier, config, adapted):
     moved = torch.func.jvp(loss, (parts,), (ones,))[1]
     wanted = sum(part.sum() for part in found.values())
     assert_close(moved, wanted, tolerances.SCAN_FLOAT32)
+
+
+@pytest.mark.parametrize(("classifier", "config", "adapted"), CASES)
+def test_a_classifier_is_exported(classifier, config, adapted):
+    model = built(classifier, config, adapted).eval()
+    ids = torch.randint(1, 99, (2, 50))
+    program = torch.export.export(model, (), {"input_ids": ids})
+    with torch.no_grad():
+        found, wanted = program.module()(input_ids=ids).logits, model(input_ids=ids).logits
+    assert_close(found, wanted, tolerances.MODEL_FLOAT32)

@@ -1,10 +1,14 @@
 """Gradients of gradients, and torch.func, through every kernel."""
 
+import weakref
 from functools import partial
+from typing import ClassVar
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 from torch.nn import functional as F  # noqa: N812
+from torch.utils.checkpoint import checkpoint
 
 from longdoc.kernels import (
     add_norm,
@@ -13,7 +17,6 @@ from longdoc.kernels import (
     causal_conv1d,
     exchange,
     gelu,
-    linear,
     low_rank,
     residual,
     rms_norm,
@@ -124,9 +127,105 @@ def test_gradients_of_gradients_are_those_of_torch(name):
     assert_twice(ours, wanted, *inputs)
 
 
-def test_a_product_that_goes_its_own_way_has_gradients_of_gradients(monkeypatch):
-    monkeypatch.setattr(linear, "_has_own_way", lambda *_: True)
-    assert_twice(linear.linear, F.linear, drawn(3, 200, 20), drawn(30, 20), drawn(30))
+@pytest.mark.parametrize("name", SIMPLE)
+def test_what_a_checkpoint_computes_again_has_gradients_of_gradients(name):
+    ours, wanted, inputs = SIMPLE[name]
+    assert_twice(partial(checkpoint, ours, use_reentrant=False), wanted, *inputs)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("name", [name for name in SIMPLE if "dropout" not in name])
+def test_torch_func_goes_through(name):
+    ours, wanted, inputs = SIMPLE[name]
+    if name in ("around", "halves"):
+        pytest.skip("for use within a layer, which asks first")
+    exact = [part.double() for part in inputs]
+    found = torch.func.grad(lambda x: ours(x, *inputs[1:]).tanh().sum())(inputs[0])
+    other = torch.func.grad(lambda x: wanted(x, *exact[1:]).tanh().sum())(exact[0])
+    assert_close(found.double(), other, tolerances.SCAN_FLOAT32)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", [name for name in SIMPLE if "dropout" not in name])
+def test_a_tangent_of_the_gradient_from_above_goes_on(name):
+    ours, wanted, inputs = SIMPLE[name]
+
+    def moved(function, kind):
+        x, *rest = (part.to(kind).requires_grad_() for part in inputs)
+        y = function(x, *rest)
+        with forward_ad.dual_level():
+            above = forward_ad.make_dual(torch.ones_like(y), drawn(*y.shape).to(kind))
+            (found,) = torch.autograd.grad(y, x, above)
+            return forward_ad.unpack_dual(found).tangent
+
+    assert_close(
+        moved(ours, torch.float32).detach().double(),
+        moved(wanted, torch.float64).detach(),
+        tolerances.SCAN_FLOAT32,
+    )
+
+
+BATCHED = {
+    "gelu": (gelu, (5,)),
+    "attention": (lambda x: attention(x, x, x, 0.3)[0, 0, :2], (1, 2, 20, 4)),
+    "causal attention": (lambda x: causal_attention(x, x, x, 0.3, 7)[0, 0, :2], (1, 2, 20, 4)),
+    "convolution": (lambda x: causal_conv1d(x, torch.ones(3, 3))[0, 0, :5], (1, 3, 70)),
+    "scan": (
+        lambda x: selective_scan(
+            x, torch.ones(1, 3, 70), -torch.ones(3, 4), drawn(1, 4, 70), drawn(1, 4, 70)
+        )[0, 0, :5],
+        (1, 3, 70),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_many_gradients_go_back_at_once(name):
+    function, shape = BATCHED[name]
+    jacobian = torch.autograd.functional.jacobian
+    found = jacobian(function, drawn(*shape), vectorize=True)
+    assert_close(found, jacobian(function, drawn(*shape)), tolerances.SCAN_FLOAT32)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_infinite_scores_are_not_a_look_at_later_tokens(window):
+    query, key, value = (drawn(1, 1, 40, 8, scale=0.5, seed=seed) for seed in range(3))
+    query[0, 0, 0] = key[0, 0, 0].sign() * float("-inf")
+    found = causal_attention(query, key, value, 0.35, window)
+    assert found[0, 0, 0].isnan().all()
+    wanted = causal_reference.causal_attention(query, key, value, 0.35, window)
+    assert_close(found, wanted, tolerances.SCAN_FLOAT32)
+
+
+class Kept:
+    """What autograd keeps of a tensor; ``alive`` knows those that it still keeps."""
+
+    alive: ClassVar[weakref.WeakSet] = weakref.WeakSet()
+
+    def __init__(self, part):
+        self.part = part
+        self.alive.add(self)
+
+
+@pytest.mark.parametrize("name", ["attention", "scan"])
+def test_gradients_of_gradients_keep_nothing_whole_between_both_ways_back(name):
+    """Neither (h, l, l) nor (b, d, l, n)."""
+    length = 1024
+    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.part):
+        if name == "attention":
+            given = [drawn(1, 2, length, 8, seed=seed).requires_grad_() for seed in range(3)]
+            made, whole = causal_attention(*given, 0.35), 2 * length**2
+        else:
+            given = [drawn(1, 100, length, scale=0.1, seed=seed) for seed in (0, 1)]
+            given = [part.requires_grad_() for part in (*given, drawn(1, 16, length))]
+            u, delta, B = given
+            made = selective_scan(u, delta, -torch.ones(100, 16), B, B)
+            whole = 100 * length * 16
+        found = torch.autograd.grad(made.sum(), given, create_graph=True)
+    storages = [kept.part.untyped_storage() for kept in Kept.alive]
+    sizes = {storage.data_ptr(): storage.nbytes() for storage in storages}
+    assert len(sizes) > 3
+    assert sum(sizes.values()) < 4 * whole / 2, len(found)  # four bytes a number
 
 
 HEADS = tuple(drawn(2, 3, 300, 8, scale=0.5, seed=seed) for seed in range(3))

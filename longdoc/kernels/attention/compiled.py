@@ -6,7 +6,6 @@ the next product. For the way back only a row's largest score and sum are kept. 
 a seed and is made again. Letters as in ``reference.py``.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,13 +76,12 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         *parts, mask, kept = ctx.saved_tensors
-        if twice.wanted():
+        if twice.wanted(dout):
             scale, rate, seed, window = ctx.numbers
             stays = _chosen(parts[0], rate, seed) if rate else None
-            again = functools.partial(
-                followed.attention, mask=mask, scale=scale, window=window, stays=stays, rate=rate
+            found = followed.gradients(
+                parts, dout, ctx.needs_input_grad[:3], mask, scale, window, stays, rate
             )
-            found = twice.gradients(again, parts, (dout,), ctx.needs_input_grad[:3])
             return (*found, *[None] * 5)
         dout = dout.contiguous()
         made = [memory.empty(dout.shape, dout.dtype, dout.device) for _ in parts]

@@ -4,11 +4,16 @@ Letters: ``b`` documents, ``l`` tokens, ``h`` heads, ``d`` width of a head. Some
 time and are made again on the way back, so that the weights of these alone are there at once.
 """
 
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from longdoc.kernels import native_library
+from longdoc.kernels import native_library, twice
 
 ROWS = 256
 """Queries at a time: a decision of the project."""
@@ -41,27 +46,88 @@ def attention(
     """
     # torch.func has no saved tensor hooks, of which checkpoint is made.
     again = torch.is_grad_enabled() and not native_library.is_transformed()
-    places = torch.arange(query.shape[1], device=query.device)
     outputs = []
+    for ours, theirs, options in _parts(query, mask, scale, window, stays, rate):
+        part: Any = partial(_part, **options)
+        near = (query[:, ours], key[:, theirs], value[:, theirs])
+        outputs.append(checkpoint(part, *near, use_reentrant=False) if again else part(*near))
+    return torch.cat(outputs, dim=1)
+
+
+def gradients(
+    parts: Sequence[Tensor],
+    above: Tensor,
+    needed: Sequence[bool],
+    mask: Tensor | None,
+    scale: float,
+    window: int,
+    stays: Tensor | None,
+    rate: float,
+) -> tuple[Tensor | None, ...]:
+    """Give gradients of query, key and value that can be differentiated again.
+
+    Args:
+        parts: Query, key and value as :func:`attention` takes them.
+        above: Gradient of its result.
+        needed: Which of the three are asked for.
+        mask: As there.
+        scale: As there.
+        window: As there.
+        stays: As there.
+        rate: As there.
+    """
+    query, key, value = parts
+    queries: list[Tensor | None] = []
+    wholes: list[Tensor | None] = [None, None]
+    for ours, theirs, options in _parts(query, mask, scale, window, stays, rate):
+        near = (query[:, ours], key[:, theirs], value[:, theirs])
+        dq, *others = twice.of_part(
+            partial(_part, **options),
+            near,
+            (above.narrow(1, ours.start, ours.stop - ours.start),),
+            needed,
+        )
+        queries.append(dq)
+        behind = query.shape[1] - theirs.stop
+        for place, part in enumerate(others):
+            if part is not None:
+                wide = functional.pad(part, (0, 0, 0, 0, theirs.start, behind))
+                whole = wholes[place]
+                wholes[place] = wide if whole is None else whole + wide
+    dquery = torch.cat([part for part in queries if part is not None], dim=1) if needed[0] else None
+    return dquery, *wholes
+
+
+def _parts(
+    query: Tensor,
+    mask: Tensor | None,
+    scale: float,
+    window: int,
+    stays: Tensor | None,
+    rate: float,
+) -> Iterator[tuple[slice, slice, dict[str, Any]]]:
+    """Cut queries into parts; gives them, the keys they see, and what else :func:`_part` takes."""
+    places = torch.arange(query.shape[1], device=query.device)
     for rows in places.split(ROWS):
         first = max(0, int(rows[0]) - window + 1) if window else 0
         keys = places[first : int(rows[-1]) + 1] if window else places
         apart = rows[:, None] - keys
-        unseen = (apart < 0) | (apart >= window) if window else None
         ours, theirs = (slice(int(part[0]), int(part[-1]) + 1) for part in (rows, keys))
         given, kept = (None if part is None else part[:, :, ours, theirs] for part in (mask, stays))
-        factor = None if kept is None else kept / (1 - rate)
-        near = (query[:, ours], key[:, theirs], value[:, theirs])
-        arguments = (*near, scale, given, unseen, factor)
-        out = checkpoint(_part, *arguments, use_reentrant=False) if again else _part(*arguments)
-        outputs.append(out)
-    return torch.cat(outputs, dim=1)
+        options = {
+            "scale": scale,
+            "mask": given,
+            "unseen": (apart < 0) | (apart >= window) if window else None,
+            "factor": None if kept is None else kept / (1 - rate),
+        }
+        yield ours, theirs, options
 
 
 def _part(
     query: Tensor,
     key: Tensor,
     value: Tensor,
+    *,
     scale: float,
     mask: Tensor | None,
     unseen: Tensor | None,

@@ -229,7 +229,7 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
-        if twice.wanted():
+        if twice.wanted(dout):
             *tensors, starts = ctx.saved_tensors
             again = partial(_followed, starts=starts, silu=ctx.silu)
             found = twice.gradients(again, tensors, (dout,), ctx.needs_input_grad[:4])

@@ -86,7 +86,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> 
 
 def _backward(ctx: Any, dout: Tensor, _: Any) -> tuple[Tensor | None, ...]:
     x, weight, scale = ctx.saved_tensors
-    if twice.wanted():
+    if twice.wanted(dout):
         again = functools.partial(followed, eps=ctx.settings[0], half=ctx.settings[1])
         return *twice.gradients(again, (x, weight), (dout,), ctx.needs_input_grad[:2]), None, None
     dx, dweight = norm_backward(dout, x, weight, scale)

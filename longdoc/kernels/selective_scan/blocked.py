@@ -97,8 +97,8 @@ class _Blocks(torch.autograd.Function):
     def backward(ctx: Any, *from_above: Tensor) -> tuple[Tensor | None, ...]:
         above, d_h = from_above
         states, first, *tokens = ctx.saved_tensors
-        if twice.wanted():
-            return twice.gradients(_followed, (first, *tokens), from_above, ctx.needs_input_grad)
+        if twice.wanted(above, d_h):
+            return _followed_back((first, *tokens), states, from_above, ctx.needs_input_grad)
         found = [torch.zeros_like(part) for part in tokens]
         for number, cut in reversed(list(enumerate(_cuts(tokens[0])))):
             parts = [
@@ -140,6 +140,45 @@ def _followed(h: Tensor, *tokens: Tensor) -> tuple[Tensor, Tensor]:
             y, h = _block(*arguments)
         outputs.append(y)
     return torch.cat(outputs, dim=2), h
+
+
+def _followed_back(
+    arguments: tuple[Tensor, ...],
+    between: Tensor,
+    from_above: tuple[Tensor, ...],
+    needed: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:
+    """Go back, a block after the other, such that it can be differentiated again.
+
+    The states between the blocks are those of the forward pass.
+    """
+    h, *tokens = arguments
+    above, d_h = from_above
+    cuts, states = _cuts(tokens[0]), [h]
+    for value, cut in zip(between[1:], cuts[:-1], strict=True):
+        states.append(twice.known(_state_after, value, (states[-1], *_cut(tokens, cut))))
+    found: list[tuple[Tensor | None, ...]] = []
+    for state, cut in zip(reversed(states), reversed(cuts), strict=True):
+        asked = (state.requires_grad, *needed[1:])
+        parts = (state, *_cut(tokens, cut))
+        d_h, *gradients = twice.of_part(_block, parts, (above[..., cut], d_h), asked)  # type: ignore[assignment]
+        found.append(tuple(gradients))
+    wholes = [_put_together(tokens, place, found) for place in range(len(tokens))]
+    return (d_h if needed[0] else None, *wholes)
+
+
+def _state_after(*arguments: Tensor) -> Tensor:
+    return _block(*arguments)[1]
+
+
+def _put_together(
+    tokens: list[Tensor], place: int, found: list[tuple[Tensor | None, ...]]
+) -> Tensor | None:
+    """Give the gradient of an input of those of its blocks, the last first."""
+    parts = [part for gradients in reversed(found) if (part := gradients[place]) is not None]
+    if not parts:
+        return None
+    return torch.stack(parts).sum(0) if tokens[place].dim() == 2 else torch.cat(parts, dim=-1)
 
 
 def _block(

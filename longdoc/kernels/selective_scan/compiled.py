@@ -371,7 +371,7 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dout: Tensor | None, dlast: Tensor | None) -> tuple[Tensor | None, ...]:
-        if twice.wanted():
+        if twice.wanted(dout, dlast):
             *tensors, starts, _ = ctx.saved_tensors
             again = partial(blocked.scan_rows, starts=starts, softplus=ctx.softplus)
             found = twice.gradients(again, tensors, (dout, dlast), ctx.needs_input_grad[:9])
