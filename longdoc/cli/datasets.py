@@ -26,6 +26,8 @@ from longdoc.errors import DataError
 from longdoc.sources import lookup
 
 app = cyclopts.App(name="datasets")
+WIDEST = 24
+"""Letters of a label in a line of a table, however narrow the terminal is."""
 Name = Annotated[str, Parameter(help="A catalogue name, or the path of own documents")]
 
 
@@ -167,7 +169,8 @@ def _label_table(corpus: Corpus, measured: Imbalance) -> None:
     for row in statistics.label_counts(corpus):
         counted.setdefault(row.label, {})[row.split] = row
     table = Table(title=f"{corpus.name}, {corpus.task} ({corpus.kind})")
-    table.add_column("label")
+    longest = max((len(printable(label)) for label in counted), default=0)
+    table.add_column("label", overflow="fold", min_width=min(WIDEST, longest))
     if corpus.label_names:
         table.add_column("name")
     for split in SPLITS:

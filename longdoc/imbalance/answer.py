@@ -131,9 +131,17 @@ def prior_shift(sampled: Frequencies, real: Frequencies, kind: Kind) -> NDArray[
         real: Frequencies before sampling.
         kind: The task's.
 
+    Returns:
+        Nothing to add, 0, for labels on no document or, of several a document, on all: sampling
+        leaves their shares as they are.
+
     Source:
         saerens2002adjusting and elkan2001foundations (formula as in public implementations).
     """
     if kind == "multi-class":
-        return (real.log_priors() - sampled.log_priors()).numpy()
-    return (real.prior_logits() - sampled.prior_logits()).numpy()
+        shift = real.log_priors() - sampled.log_priors()
+    else:
+        shift = real.prior_logits() - sampled.prior_logits()
+    # Half a document stands for none, which is another share of each number of documents.
+    fixed = (real.counts == 0) | ((real.counts == real.documents) & (kind != "multi-class"))
+    return shift.masked_fill(fixed, 0).numpy()

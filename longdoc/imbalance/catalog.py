@@ -310,6 +310,12 @@ def loss_from(settings: ImbalanceSettings, frequencies: Frequencies, kind: Kind)
     if kind == "binary" and len(frequencies.counts) != 1:
         message = f"a binary task has one logit, so one label count; got {len(frequencies.counts)}"
         raise SettingsError(message)
+    if kind == "multi-class" and settings.alpha != ImbalanceSettings().alpha:
+        message = (
+            "imbalance.alpha weighs positive entries against negative ones, which labels that "
+            "exclude each other have not; leave it out"
+        )
+        raise SettingsError(message)
     weight = card.weight if settings.loss_weight is None else settings.loss_weight
     loss = card.make(frequencies, kind, settings, weight)
     loss.width = len(frequencies.counts)

@@ -51,6 +51,12 @@ class LabelLoss(nn.Module, ABC):
             shapes = f"{tuple(logits.shape)} and {tuple(targets.shape)}"
             message = f"logits and targets must have the same shape (b, c); got {shapes}"
             raise ValueError(message)
+        if logits.is_complex() or targets.is_complex() or logits.is_sparse or targets.is_sparse:
+            message = "logits and targets must be dense and real"
+            raise ValueError(message)
+        if logits.device != targets.device:
+            message = f"logits are on {logits.device}, targets on {targets.device}: use one device"
+            raise ValueError(message)
         if self.width not in (None, logits.shape[1]):
             message = f"this loss is for {self.width} logits a document; got {logits.shape[1]}"
             raise ValueError(message)

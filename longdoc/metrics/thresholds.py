@@ -35,7 +35,7 @@ class ThresholdSettings:
         unit="documents",
     )
     """How many positive validation documents a label needs until its own threshold counts as much
-    as what it is drawn to."""
+    as what it is drawn to, where documents have several labels."""
     prior: Prior = chosen(
         "global",
         "keeps micro-F1; expected-count finds more rare labels for up to 0.05 of it "
@@ -43,7 +43,8 @@ class ThresholdSettings:
     )
     """What a label's own threshold is drawn to where it has few positive validation documents: the
     global one, or the one at which as large a share of the validation documents is given the label
-    as of the training documents has it (expected-count; one document at least)."""
+    as of the training documents has it (expected-count; one document at least). Only where
+    documents have several labels."""
     head: int = cited(
         35,
         "huang2021balancing",

@@ -1,9 +1,6 @@
 """A comparison as Markdown, for pages of results that are written by the code."""
 
-import numpy as np
-
 from longdoc.experiments.compare import Comparison
-from longdoc.metrics.classification import group_rows
 from longdoc.report import tables
 from longdoc.report.sections import frequency
 from longdoc.report.sections.answer import answer, learnt_from
@@ -85,18 +82,15 @@ MODES = (
 def _groups(comparison: Comparison) -> list[str]:
     """Give micro and macro F1 of frequent and rare labels, at every kind of threshold."""
     first = comparison.best().runs[0]
-    test = first.metrics["splits"]["test"]["fixed"]
-    groups = [group for group in frequency.GROUPS if f"{group}-macro-f1" in test]
+    groups = frequency.groups_of(comparison)
     if first.data["kind"] != "multi-label" or len(groups) < 2:
         return []
     borders = first.settings.thresholds
-    counts = first.data["training_counts"]
-    rows = group_rows(np.array(counts), borders.head, borders.tail)
-    sizes = ", ".join(f"{group} {len(rows[group])}" for group in groups)
     lines = [
         "",
-        f"Labels: {sizes} (head: {borders.head} training documents or more; tail: {borders.tail} "
-        f"or fewer). micro-F1 / macro-F1 on the test, means of the seeds:",
+        f"Labels: {frequency.sizes(comparison, groups)} (head: {borders.head} training documents "
+        f"or more; tail: {borders.tail} or fewer). micro-F1 / macro-F1 on the test, means of the "
+        f"seeds:",
     ]
     for mode, words in MODES:
         lines += ["", f"**{words}**", "", "| system | all | " + " | ".join(groups) + " |"]

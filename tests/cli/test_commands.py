@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT, run_command
+from tests.conftest import ROOT, run_command, write_jsonl
 
 TINY = (
     "--data.dataset", "examples/letters.jsonl", "--tokens.max-tokens", "32", "--tokens.vocabulary", "400",
@@ -138,6 +138,15 @@ def test_brackets_in_names_are_no_markup(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "[/i]" in done.stdout
+
+
+def test_labels_that_begin_alike_are_told_apart_in_a_narrow_terminal(tmp_path):
+    rows = [{"text": "a b", "labels": [f"alike-until-the-{end}"]} for end in ("tenth", "end") * 9]
+    file = write_jsonl(tmp_path / "own.jsonl", rows)
+    done = run_command("datasets", "labels", str(file), COLUMNS="80")
+    assert done.returncode == 0, done.stderr
+    assert "alike-until-the-tenth" in done.stdout
+    assert "alike-until-the-end" in done.stdout
 
 
 def test_labels_as_json_csv_and_table(tmp_path):

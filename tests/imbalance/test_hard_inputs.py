@@ -175,3 +175,21 @@ def test_an_epoch_of_ml_ros_has_no_clone_of_a_document_with_frequent_labels_alon
         for epoch in range(8):
             times = np.bincount(draw(epoch), minlength=len(truth))
             assert (times[~rare] <= 1).all()
+
+
+def test_logits_and_targets_are_dense_and_real():
+    loss = build_loss("db", [3, 1], 5)
+    for logits, targets in (
+        (LOGITS, TARGETS.to(torch.complex64)), (LOGITS.to(torch.complex64), TARGETS),
+        (LOGITS, TARGETS.to_sparse()),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="logits and targets must be dense and real"):
+            loss(logits, targets)
+    with pytest.raises(ValueError, match="logits are on cpu, targets on meta: use one device"):
+        loss(LOGITS, TARGETS.to("meta"))
+
+
+def test_alpha_is_refused_where_labels_exclude_each_other():
+    truth = np.eye(3, dtype=np.bool_)[[0, 1, 2, 0]]
+    with pytest.raises(SettingsError, match=r"imbalance\.alpha weighs positive entries against"):
+        work_out(ImbalanceSettings(loss="fl", alpha=0.3), truth, "multi-class", 0)

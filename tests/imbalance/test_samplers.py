@@ -226,3 +226,14 @@ def test_imbalance_measures_by_hand():
     nothing = measure(np.zeros((3, 2), dtype=bool))
     assert (nothing.mean_ratio, nothing.scumble) == (0.0, 0.0)
     assert np.isnan(imbalance_ratios(np.array([0, 0]))).all()
+
+
+@pytest.mark.parametrize("kind", ["multi-label", "multi-class"])
+def test_prior_correction_leaves_what_sampling_cannot_change(kind):
+    """A label on no document, or on all, is so after sampling as well."""
+    every = [100, 145] if kind == "multi-label" else [60, 90]
+    real, sampled = count([every[0], 0, 5], 100), count([every[1], 0, 50], 145)
+    shift = prior_shift(sampled, real, kind)
+    assert shift[1] == 0
+    assert (shift[0] == 0) == (kind == "multi-label")
+    assert shift[2] < -1

@@ -57,3 +57,33 @@ def test_of_many_systems_only_the_pairs_with_the_best_are_spelt_out(tmp_path):
     lines = [line for line in markdown.render(found).splitlines() if line.startswith("- svm")]
     assert len(lines) == 8
     assert all(found.best().name in line for line in lines)
+
+
+def test_groups_are_counted_in_each_systems_own_training_documents(tmp_path):
+    """In folds validation is learnt too, so that the same label may be in another group."""
+    folds = build(
+        Settings,
+        {
+            **LETTERS, "data": {**LETTERS["data"], "folds": 3},
+            "thresholds": {"head": 20, "tail": 12}, "baseline": {"name": "tfidf-svm"},
+            "imbalance": {},
+        },
+    )  # fmt: skip
+    plain = build(
+        Settings,
+        {**LETTERS, "thresholds": {"head": 20, "tail": 12}, "baseline": {"name": "majority"}},
+    )
+    runs = [
+        store.load(run.execute(settings, tmp_path, name=name))
+        for settings, name in ((folds, "in folds"), (plain, "whole"))
+    ]
+    counts = [made.data["training_counts"] for made in runs]
+    assert counts[0] != counts[1]
+    found = compare.from_runs(runs, PlanSettings(resamples=100), command="longdoc x")
+    text = markdown.render(found)
+    for name, count in zip(("in folds", "whole"), counts, strict=True):
+        head = sum(one >= 20 for one in count)
+        tail = sum(one <= 12 for one in count)
+        sizes = f"of {name} head {head}, medium {len(count) - head - tail}, tail {tail}"
+        assert sizes in text
+    assert "tail |" in text.split("**0.5**")[1]

@@ -3,9 +3,11 @@
 import math
 
 import altair as alt
+import numpy as np
 from markupsafe import Markup
 
 from longdoc.experiments.compare import Comparison
+from longdoc.metrics.classification import group_rows
 from longdoc.report import charts, html
 
 TITLE = "Label frequency"
@@ -23,11 +25,30 @@ def figure(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}"
 
 
+def groups_of(comparison: Comparison) -> list[str]:
+    """Give the groups that any system has labels in, by its own training documents."""
+    tests = [system.runs[0].metrics["splits"]["test"]["fixed"] for system in comparison.systems]
+    return [group for group in GROUPS if any(f"{group}-macro-f1" in test for test in tests)]
+
+
+def sizes(comparison: Comparison, groups: list[str]) -> str:
+    """Count the labels of each group; systems with other training documents have other groups."""
+    found: dict[str, list[str]] = {}
+    for system in comparison.systems:
+        run = system.runs[0]
+        borders, counts = run.settings.thresholds, np.array(run.data["training_counts"])
+        rows = group_rows(counts, borders.head, borders.tail)
+        counted = ", ".join(f"{group} {len(rows[group])}" for group in groups)
+        found.setdefault(counted, []).append(system.name)
+    if len(found) == 1:
+        return next(iter(found))
+    return "; ".join(f"of {', '.join(names)} {counted}" for counted, names in found.items())
+
+
 def render(comparison: Comparison) -> Markup:
     """Give macro-F1 by group, and every label's F1 against its training documents."""
     mode = comparison.mode
-    test = comparison.systems[0].runs[0].metrics["splits"]["test"][mode]
-    groups = [group for group in GROUPS if f"{group}-macro-f1" in test]
+    groups = groups_of(comparison)
     rows = [
         [
             s.name,
@@ -39,9 +60,10 @@ def render(comparison: Comparison) -> Markup:
     labels = comparison.systems[0].runs[0].metrics["labels"]
     names, counts = [row["label"] for row in labels], [row["train"] for row in labels]
     points = [
-        {"system": system.name, "documents": max(1, count), "f1": value}
+        {"system": system.name, "documents": max(1, learnt[label]), "f1": value}
         for system in comparison.systems
-        for count, value in zip(counts, system.label_f1(names, mode), strict=True)
+        for learnt in [{row["label"]: row["train"] for row in system.runs[0].metrics["labels"]}]
+        for label, value in zip(names, system.label_f1(names, mode), strict=True)
     ]
     order = [system.name for system in comparison.systems]
     dots = (
@@ -60,7 +82,7 @@ def render(comparison: Comparison) -> Markup:
     else:
         chart = dots
     words = "; ".join(" ".join(row) for row in rows)
-    caption = "A dot a label; lines follow each system."
+    caption = f"Labels: {sizes(comparison, groups)}. A dot a label; lines follow each system."
     return body + html.image(charts.picture(chart), words, caption) + sampled(comparison)
 
 
@@ -79,6 +101,8 @@ def sampled(comparison: Comparison) -> Markup:
             for label, before, after in sorted(both, key=lambda row: -row[1])
         ]
         headers = ["Label", "Training documents", f"First epoch with {about['sampler']}", "Times"]
-        title = f"{system.name}: what its sampler makes of each label"
+        folds = run.settings.data.folds
+        which = f", in the first of its {folds} folds" if folds else ""
+        title = f"{system.name}: what its sampler makes of each label{which}"
         tables += html.folded(title, html.table(headers, rows))
     return tables
