@@ -26,6 +26,8 @@ from longdoc.progress import Progress, silent
 from longdoc.training import workplace
 
 LOCKS = "locks"
+SHOWN = 5
+"""Labels that a message names."""
 MADE, FAILED = "made", "failed"
 """What the processes of one command note of a run for each other; why it failed is in the file."""
 
@@ -46,12 +48,14 @@ def make_all(
 
     Raises:
         SettingsError: Too few processes, or several on a system without file locks.
-        RunError: A process was killed, and something is left.
+        RunError: A process was killed, and something is left; or systems would be tested on
+            different documents or labels.
     """
     together.check(processes)
     making = _Making(plan, root, secrets.token_hex(8))
     making.locks.mkdir(parents=True, exist_ok=True)
     try:
+        making.check_asked(progress)
         if processes > 1:
             with contextlib.suppress(LongdocError):  # said of the runs that need them
                 making.runner.corpus(plan.runs[0].settings, progress)
@@ -90,6 +94,22 @@ def work(plan: Plan, root: Path, command: str, threads: int) -> None:
     _Making(plan, root, command).everything(silent)
 
 
+def _difference(*two: tuple[str, Corpus]) -> str:
+    """Say what two systems, each with its documents, would be asked otherwise at the test."""
+    (one, first), (other, second) = two
+    parts = []
+    for (name, own), rest in zip(two, (second, first), strict=True):
+        labels = [label for label in own.labels if label not in rest.labels]
+        if labels:
+            parts.append(f"{', '.join(map(repr, labels[:SHOWN]))} is no label but of {name}")
+    what = "; ".join(parts) or "the test documents are not the same"
+    return (
+        f"{one} and {other} would be tested on different documents or labels: {what}. A label is "
+        f"known where training documents have it; in folds validation is learnt as well "
+        f"(data.folds, data.min_train_documents)"
+    )
+
+
 class _Making:
     """One process at work on a plan."""
 
@@ -98,6 +118,27 @@ class _Making:
         self.runner = Runner(root / "runs")
         self.finished: dict[int, Run] = {}
         self.failures: dict[str, str] = {}
+
+    def check_asked(self, progress: Progress) -> None:
+        """Refuse systems that would not be asked the same before any of them is trained.
+
+        Raises:
+            RunError: Which, and what is different.
+        """
+        first: tuple[str, Corpus] | None = None
+        kinds: dict[str, PlannedRun] = {}
+        for planned in self.plan.runs:
+            kinds.setdefault(repr(planned.settings.data), planned)
+        for planned in kinds.values() if len(kinds) > 1 else ():
+            with contextlib.suppress(LongdocError):  # said of the runs that need it
+                found = (planned.system, self.runner.corpus(planned.settings, progress))
+                first = first or found
+                if found[1].test_digest() != first[1].test_digest():
+                    message = _difference(first, found)
+                    break
+        else:
+            return
+        raise RunError(message)
 
     def notes(self) -> list[Path]:
         """List what this command's processes have noted."""

@@ -17,6 +17,7 @@ from longdoc.errors import RunError, SettingsError
 from longdoc.experiments import compare, making, plan, together
 from longdoc.locks import locked
 from longdoc.progress import silent
+from tests.conftest import write_jsonl
 
 PLAN = {
     "name": "shared", "seeds": [0, 1], "resamples": 200, "baselines": False,
@@ -182,3 +183,26 @@ def test_two_commands_share_a_plan(tmp_path):
         assert process.returncode == 1, error  # one of the systems cannot be run
         assert "report: " in out
     assert len(finished(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_systems_that_would_be_asked_otherwise_are_refused_before_any_is_trained(
+    tmp_path, processes
+):
+    """In folds validation is learnt too, and with it a label that training lacks."""
+    rows = [
+        {"text": f"{label} {n}", "labels": [label], "split": split}
+        for split, labels in (("train", "ab"), ("validation", "abc"), ("test", "ab"))
+        for label in labels
+        for n in range(6)
+    ]
+    file = write_jsonl(tmp_path / "own.jsonl", rows)
+    content = {
+        "name": "asked", "seeds": [0], "baselines": False,
+        "settings": {"data": {"dataset": str(file)}, "baseline": {"name": "tfidf-svm"}},
+        "systems": [{"name": "plain"}, {"name": "folds", "data": {"folds": 2}}],
+    }  # fmt: skip
+    with pytest.raises(RunError, match="'c' is no label but of folds") as caught:
+        making.make_all(plan.make(content), tmp_path / "out", silent, processes)
+    assert str(caught.value).startswith("plain and folds would be tested on different")
+    assert not list((tmp_path / "out").glob("runs/*/metrics.json"))
