@@ -35,7 +35,8 @@ def whole(_: Any, tokens: Sequence[Token]) -> int:
     raise ValueError(message)
 
 
-def _whole_or_none(kind: Any, tokens: Sequence[Token]) -> int | None:
+def whole_or_none(kind: Any, tokens: Sequence[Token]) -> int | None:
+    """Read a whole number, or none."""
     return None if tokens[0].value.lower() in ("none", "null") else whole(kind, tokens)
 
 
@@ -53,7 +54,7 @@ def with_settings(command: Callable[..., None], record: type = Settings) -> Call
         number = setting.type is int or int in get_args(setting.type)
         about = Parameter(
             name=flag, help=text, group=group, show_default=False, negative=(),
-            converter=_whole_or_none if number else None,
+            converter=whole_or_none if number else None,
         )  # fmt: skip
         made.append(
             inspect.Parameter(

@@ -33,7 +33,8 @@ def predict(
         str | None, Parameter(help="Name of the text column; as in training")
     ] = None,
     top: Annotated[
-        int | None, Parameter(help="Print only so many labels a document", converter=choices.whole)
+        int | None,
+        Parameter(help="Print only so many labels a document", converter=choices.whole_or_none),
     ] = None,
 ) -> None:
     """Classify documents with a trained run.

@@ -76,7 +76,7 @@ def cannot_run(plan: Plan) -> dict[str, str]:
     for planned in plan.runs:
         try:
             run.check(planned.settings)
-        except LongdocError as error:
+        except Exception as error:  # whatever one system does, the others go on
             found[_name(planned)] = reason(error)
     return found
 
@@ -102,12 +102,13 @@ def _difference(*two: tuple[str, Corpus]) -> str:
         labels = [label for label in own.labels if label not in rest.labels]
         if labels:
             parts.append(f"{', '.join(map(repr, labels[:SHOWN]))} is no label but of {name}")
-    what = "; ".join(parts) or "the test documents are not the same"
-    return (
-        f"{one} and {other} would be tested on different documents or labels: {what}. A label is "
-        f"known where training documents have it; in folds validation is learnt as well "
-        f"(data.folds, data.min_train_documents)"
-    )
+    what = "the test documents, their labels or the kind of task are not the same"
+    if parts:
+        what = (
+            f"{'; '.join(parts)}. A label is known where training documents have it; in folds "
+            f"validation is learnt as well (data.folds, data.min_train_documents)"
+        )
+    return f"{one} and {other} would be tested on different documents or labels: {what}"
 
 
 class _Making:
@@ -127,18 +128,18 @@ class _Making:
         """
         first: tuple[str, Corpus] | None = None
         kinds: dict[str, PlannedRun] = {}
+        idle = cannot_run(self.plan)
         for planned in self.plan.runs:
-            kinds.setdefault(repr(planned.settings.data), planned)
+            if _name(planned) not in idle:
+                kinds.setdefault(repr(planned.settings.data), planned)
         for planned in kinds.values() if len(kinds) > 1 else ():
-            with contextlib.suppress(LongdocError):  # said of the runs that need it
-                found = (planned.system, self.runner.corpus(planned.settings, progress))
-                first = first or found
-                if found[1].test_digest() != first[1].test_digest():
-                    message = _difference(first, found)
-                    break
-        else:
-            return
-        raise RunError(message)
+            try:
+                corpus = self.runner.corpus(planned.settings, progress)
+            except Exception:  # whatever one system does, the others go on; it is said of its runs
+                continue
+            first = first or (planned.system, corpus)
+            if corpus.test_digest() != first[1].test_digest():
+                raise RunError(_difference(first, (planned.system, corpus)))
 
     def notes(self) -> list[Path]:
         """List what this command's processes have noted."""

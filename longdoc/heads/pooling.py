@@ -31,7 +31,10 @@ def can_look(x: Tensor) -> bool:
     """Say whether numbers may be looked at: not while a graph is exported, nor under ``vmap``."""
     if torch.compiler.is_compiling():
         return not torch.compiler.is_exporting()
-    return not torch._C._functorch.is_batchedtensor(x)  # private to torch
+    functorch = torch._C._functorch  # private to torch
+    while functorch.is_gradtrackingtensor(x):
+        x = functorch.get_unwrapped(x)
+    return not functorch.is_batchedtensor(x)
 
 
 def last_token(hidden: Tensor, lengths: Tensor) -> Tensor:

@@ -51,7 +51,8 @@ class LabelLoss(nn.Module, ABC):
             shapes = f"{tuple(logits.shape)} and {tuple(targets.shape)}"
             message = f"logits and targets must have the same shape (b, c); got {shapes}"
             raise ValueError(message)
-        if logits.is_complex() or targets.is_complex() or logits.is_sparse or targets.is_sparse:
+        both = (logits, targets)
+        if any(part.is_complex() or part.layout != torch.strided for part in both):
             message = "logits and targets must be dense and real"
             raise ValueError(message)
         if logits.device != targets.device:

@@ -191,7 +191,7 @@ def test_systems_that_would_be_asked_otherwise_are_refused_before_any_is_trained
 ):
     """In folds validation is learnt too, and with it a label that training lacks."""
     rows = [
-        {"text": f"{label} {n}", "labels": [label], "split": split}
+        {"text": f"topic-{label}{label} number {n}", "labels": [label], "split": split}
         for split, labels in (("train", "ab"), ("validation", "abc"), ("test", "ab"))
         for label in labels
         for n in range(6)
@@ -206,3 +206,25 @@ def test_systems_that_would_be_asked_otherwise_are_refused_before_any_is_trained
         making.make_all(plan.make(content), tmp_path / "out", silent, processes)
     assert str(caught.value).startswith("plain and folds would be tested on different")
     assert not list((tmp_path / "out").glob("runs/*/metrics.json"))
+
+
+def test_a_system_that_cannot_run_does_not_keep_the_others_from_it(tmp_path):
+    rows = [
+        {"text": f"topic-{label}{label} number {n}", "labels": [label], "split": split}
+        for split, labels in (("train", "ab"), ("validation", "abc"), ("test", "ab"))
+        for label in labels
+        for n in range(6)
+    ]
+    file = write_jsonl(tmp_path / "own.jsonl", rows)
+    content = {
+        "name": "asked", "seeds": [0], "baselines": False,
+        "settings": {"data": {"dataset": str(file)}},
+        "systems": [
+            {"name": "plain", "baseline": {"name": "tfidf-svm"}},
+            {"name": "unknown", "data": {"dataset": "nowhere.jsonl", "folds": 2}},
+            {"name": "long", "data": {"dataset": "a" * 300 + ".jsonl"}},
+        ],
+    }  # fmt: skip
+    runs, failures = making.make_all(plan.make(content), tmp_path / "out", silent)
+    assert [made.system for made in runs] == ["plain"]
+    assert {name.split(" ")[0] for name in failures} == {"unknown", "long"}

@@ -172,9 +172,27 @@ BATCHED = {
     "convolution": (lambda x: causal_conv1d(x, torch.ones(3, 3))[0, 0, :5], (1, 3, 70)),
     "scan": (
         lambda x: selective_scan(
-            x, torch.ones(1, 3, 70), -torch.ones(3, 4), drawn(1, 4, 70), drawn(1, 4, 70)
-        )[0, 0, :5],
-        (1, 3, 70),
+            x, torch.ones(1, 3, 200), -torch.ones(3, 4), drawn(1, 4, 200), drawn(1, 4, 200)
+        )[0, 0, -5:],
+        (1, 3, 200),
+    ),
+    "scan of a block": (
+        lambda x: selective_scan(
+            x, x.sigmoid(), -torch.ones(3, 4), x[:, :1].expand(-1, 4, -1), drawn(1, 4, 64)
+        )[0, 0, -5:],
+        (1, 3, 64),
+    ),
+    "all of a scan": (
+        lambda x: selective_scan(
+            x,
+            x.sigmoid(),
+            -x[0, :, :4].exp(),
+            x[:, :1].expand(-1, 4, -1),
+            drawn(1, 4, 200),
+            return_last_state=True,
+            initial_state=x[:, :, 4:8],
+        )[1].flatten(),
+        (1, 3, 200),
     ),
 }
 

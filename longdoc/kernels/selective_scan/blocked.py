@@ -156,15 +156,24 @@ def _followed_back(
     above, d_h = from_above
     cuts, states = _cuts(tokens[0]), [h]
     for value, cut in zip(between[1:], cuts[:-1], strict=True):
-        states.append(twice.known(_state_after, value, (states[-1], *_cut(tokens, cut))))
+        if torch.is_grad_enabled():
+            states.append(twice.known(_state_after, value, (states[-1], *_cut(tokens, cut))))
+        else:  # nothing is differentiated again; each state hands its gradient on all the same
+            states.append(value.detach().requires_grad_())
     found: list[tuple[Tensor | None, ...]] = []
     for state, cut in zip(reversed(states), reversed(cuts), strict=True):
         asked = (state.requires_grad, *needed[1:])
         parts = (state, *_cut(tokens, cut))
-        d_h, *gradients = twice.of_part(_block, parts, (above[..., cut], d_h), asked)  # type: ignore[assignment]
+        d_h, *gradients = twice.of_part(_block, parts, (_narrowed(above, cut), d_h), asked)  # type: ignore[assignment]
         found.append(tuple(gradients))
     wholes = [_put_together(tokens, place, found) for place in range(len(tokens))]
     return (d_h if needed[0] else None, *wholes)
+
+
+def _narrowed(x: Tensor, cut: slice) -> Tensor:
+    """Give the tokens of a block; of all tokens too, which a slice leaves as they are."""
+    # A batch of gradients knows no alias.
+    return x.narrow(-1, cut.start, min(cut.stop, x.shape[-1]) - cut.start)
 
 
 def _state_after(*arguments: Tensor) -> Tensor:
