@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cyclopts import Token
 
+from longdoc.cli import app
 from longdoc.cli.options import whole
 from longdoc.experiments import store
 from tests.conftest import ROOT, run_command, write_jsonl
@@ -257,10 +258,12 @@ def test_what_is_said_of_documents_is_said_once(tmp_path, processes):
         ("predict", "run", "text.txt", "--top", "2.5"),
     ],
 )
-def test_no_number_is_rounded_on_its_way_in(arguments):
-    done = run_command(*arguments)
-    assert done.returncode == 2
-    assert f'"{arguments[-1]}" is no whole number' in done.stdout + done.stderr
+def test_no_number_is_rounded_on_its_way_in(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        app(list(arguments))
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert f'"{arguments[-1]}" is no whole number' in said.out + said.err
 
 
 def test_whole_numbers_are_read_in_every_form():
