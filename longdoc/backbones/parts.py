@@ -105,9 +105,7 @@ def attend(
     Returns:
         Shape ``(b, heads, l, width)``, in the type of values.
     """
-    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
-    # torch.func has no saved tensor hooks, of which checkpoint is made.
-    learns = wanted and not native_library.is_transformed()
+    learns = any(x.requires_grad for x in (query, key, value)) and native_library.may_checkpoint()
     found = []
     for queries in _parts(query, seen.keys):
         keys = seen.span(queries, window)

@@ -201,6 +201,14 @@ def is_transformed() -> bool:
     return level >= 0 or torch._C._are_functorch_transforms_active()
 
 
+def may_checkpoint() -> bool:
+    """Say whether gradients are wanted, and ``torch.utils.checkpoint`` may make them.
+
+    It is made of saved tensor hooks, which ``torch.func`` has not.
+    """
+    return torch.is_grad_enabled() and not is_transformed()
+
+
 @functools.cache
 def _open() -> ctypes.CDLL:
     return ctypes.CDLL(str(_file()))

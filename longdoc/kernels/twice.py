@@ -77,7 +77,7 @@ def of_part(
 
     Until then nothing but the inputs is kept, so that of many parts one at a time takes memory.
     """
-    if not torch.is_grad_enabled() or native_library.is_transformed():
+    if not native_library.may_checkpoint():
         return gradients(function, inputs, above, needed)
     found: tuple[Tensor | None, ...] = _OfPart.apply(function, needed, *inputs, *above)  # type: ignore[no-untyped-call]
     return found

@@ -185,18 +185,22 @@ def test_two_commands_share_a_plan(tmp_path):
     assert len(finished(tmp_path)) == 4
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_systems_that_would_be_asked_otherwise_are_refused_before_any_is_trained(
-    tmp_path, processes
-):
-    """In folds validation is learnt too, and with it a label that training lacks."""
+def with_a_label_of_validation_alone(folder):
     rows = [
         {"text": f"topic-{label}{label} number {n}", "labels": [label], "split": split}
         for split, labels in (("train", "ab"), ("validation", "abc"), ("test", "ab"))
         for label in labels
         for n in range(6)
     ]
-    file = write_jsonl(tmp_path / "own.jsonl", rows)
+    return write_jsonl(folder / "own.jsonl", rows)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_systems_that_would_be_asked_otherwise_are_refused_before_any_is_trained(
+    tmp_path, processes
+):
+    """In folds validation is learnt too, and with it a label that training lacks."""
+    file = with_a_label_of_validation_alone(tmp_path)
     content = {
         "name": "asked", "seeds": [0], "baselines": False,
         "settings": {"data": {"dataset": str(file)}, "baseline": {"name": "tfidf-svm"}},
@@ -209,13 +213,7 @@ def test_systems_that_would_be_asked_otherwise_are_refused_before_any_is_trained
 
 
 def test_a_system_that_cannot_run_does_not_keep_the_others_from_it(tmp_path):
-    rows = [
-        {"text": f"topic-{label}{label} number {n}", "labels": [label], "split": split}
-        for split, labels in (("train", "ab"), ("validation", "abc"), ("test", "ab"))
-        for label in labels
-        for n in range(6)
-    ]
-    file = write_jsonl(tmp_path / "own.jsonl", rows)
+    file = with_a_label_of_validation_alone(tmp_path)
     content = {
         "name": "asked", "seeds": [0], "baselines": False,
         "settings": {"data": {"dataset": str(file)}},

@@ -158,6 +158,8 @@ HUGE = [-1e3, -88.0, -1e38, -3.3e38, float("-inf"), 3e38, float("inf"), float("n
 
 @pytest.mark.parametrize("d", [3, 16, 20])
 def test_gates_shut_for_huge_numbers(d):
+    # Of two draws in a hundred a sum nearly cancels, of which rounding is a larger part.
+    torch.manual_seed(0)
     x = torch.randn(1, d, len(HUGE), requires_grad=True)
     z = torch.tensor(HUGE).expand(1, d, -1).clone().requires_grad_()
     rest = (-torch.ones(d, 2), torch.randn(1, 2, len(HUGE)), torch.randn(1, 2, len(HUGE)))

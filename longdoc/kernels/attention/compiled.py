@@ -109,9 +109,9 @@ def _chosen(query: Tensor, rate: float, seed: int) -> Tensor:
     Where scores are all the same no weight is zero by itself.
     """
     b, length, heads, d = query.shape
-    even = torch.zeros((b, length, heads, d), dtype=torch.float32)
+    even = torch.zeros((b, length, heads, d), dtype=torch.float32, device=query.device)
     stays = []
-    for columns in torch.eye(length).split(d, dim=1):
+    for columns in torch.eye(length, device=query.device).split(d, dim=1):
         ones = F.pad(columns, (0, d - columns.shape[1]))[None, :, None].expand(even.shape)
         out = _forward((even, even, ones.contiguous()), None, 1.0, rate, seed, 0)[0]
         stays.append(out[..., : columns.shape[1]] != 0)

@@ -44,8 +44,7 @@ def attention(
     Returns:
         Shape ``(b, l, h, d)``, type of the inputs.
     """
-    # torch.func has no saved tensor hooks, of which checkpoint is made.
-    again = torch.is_grad_enabled() and not native_library.is_transformed()
+    again = native_library.may_checkpoint()
     outputs = []
     for ours, theirs, options in _parts(query, mask, scale, window, stays, rate):
         part: Any = partial(_part, **options)

@@ -153,7 +153,8 @@ def _followed_back(
     The states between the blocks are those of the forward pass.
     """
     h, *tokens = arguments
-    above, d_h = from_above
+    above = from_above[0]
+    d_h: Tensor | None = from_above[1]
     cuts, states = _cuts(tokens[0]), [h]
     for value, cut in zip(between[1:], cuts[:-1], strict=True):
         if torch.is_grad_enabled():
@@ -164,7 +165,7 @@ def _followed_back(
     for state, cut in zip(reversed(states), reversed(cuts), strict=True):
         asked = (state.requires_grad, *needed[1:])
         parts = (state, *_cut(tokens, cut))
-        d_h, *gradients = twice.of_part(_block, parts, (_narrowed(above, cut), d_h), asked)  # type: ignore[assignment]
+        d_h, *gradients = twice.of_part(_block, parts, (_narrowed(above, cut), d_h), asked)
         found.append(tuple(gradients))
     wholes = [_put_together(tokens, place, found) for place in range(len(tokens))]
     return (d_h if needed[0] else None, *wholes)
