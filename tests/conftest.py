@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from longdoc.documents.document import Corpus, Document, make_corpus
+from longdoc.kernels import linear
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)
@@ -36,6 +37,13 @@ def real_data():
     if not folder or not Path(folder).is_dir():
         pytest.skip("LONGDOC_DATA does not name a folder with the real data sets")
     return Path(folder)
+
+
+@pytest.fixture(params=["torch", "oneDNN"])
+def library(request, monkeypatch):
+    """Make float32 products by either library, whichever this processor would have."""
+    operator = torch.ops.mkldnn._linear_pointwise if request.param == "oneDNN" else None
+    monkeypatch.setattr(linear, "_onednn", operator)
 
 
 @pytest.fixture

@@ -20,18 +20,21 @@ FEWEST = 64
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Multiply ``(..., k)`` by the transpose of ``(n, k)``, without gradients."""
+    """Multiply ``(..., k)`` by the transpose of ``(n, k)``, without gradients.
+
+    The result is no view, which autograd would let nobody change in place.
+    """
+    rows = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
     if bfloat16.serves(x, weight):
-        return shaped(bfloat16.multiply(x.reshape(-1, x.shape[-1]), weight.t(), bias), x)
-    many = x.numel() >= FEWEST * x.shape[-1]
+        return shaped(bfloat16.multiply(rows, weight.t(), bias), x)
+    many = x.numel() >= FEWEST * max(1, x.shape[-1])
     if many and x.dtype == torch.float32 and x.device.type == "cpu" and _onednn is not None:
         # oneDNN reads the bias without its strides.
         offset = None if bias is None else bias.expand(weight.shape[0]).to(x.dtype).contiguous()
-        result: Tensor = _onednn(x, weight, offset, "none", [], "")
-        return result
+        return shaped(_onednn(rows, weight, offset, "none", [], ""), x)
     if not many or bias is not None or not _same(x, weight):
-        return affine(x, weight, bias)
-    return shaped(multiplied(x.reshape(-1, x.shape[-1]), weight.t()), x)
+        return shaped(F.linear(rows, weight, bias), x)
+    return shaped(multiplied(rows, weight.t()), x)
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -43,7 +46,7 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if bias is None or x.dim() < 3 or x.is_contiguous():
         return F.linear(x, weight, bias)
     rows = F.linear(x.reshape(-1, x.shape[-1]), weight, bias)
-    return rows.view(*x.shape[:-1], rows.shape[-1])
+    return shaped(rows, x)
 
 
 def shaped(rows: Tensor, x: Tensor) -> Tensor:

@@ -45,6 +45,9 @@ def around(
 
     Returns:
         Shape ``(b, l, d)``, float32.
+
+    Raises:
+        ValueError: The input is not float32, or the weight does not fit.
     """
     flat = x.reshape(-1, x.shape[-1])
     weight = weight.float()
@@ -74,8 +77,15 @@ def add(x: Tensor, y: Tensor) -> Tensor:
         y: The same shape, float32 or bfloat16.
 
     Raises:
+        ValueError: They are something else.
         RuntimeError: The compiled kernels are not there.
     """
+    if x.dtype != torch.float32 or y.shape != x.shape or y.dtype not in (x.dtype, torch.bfloat16):
+        message = (
+            f"x must be float32, and y of its shape and float32 or bfloat16; got {x.dtype}, "
+            f"{tuple(x.shape)} and {y.dtype}, {tuple(y.shape)}"
+        )
+        raise ValueError(message)
     found: Tensor = _Added.apply(x, y)  # type: ignore[no-untyped-call]
     return found
 

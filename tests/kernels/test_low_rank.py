@@ -10,6 +10,8 @@ from tests import tolerances
 from tests.assertions import assert_close
 from tests.kernels.against_torch import assert_same, drawn, gradients, needs_native
 
+pytestmark = pytest.mark.usefixtures("library")
+
 
 @pytest.mark.parametrize("biased", [True, False])
 @pytest.mark.parametrize("tokens", [30, 600])  # added; merged
@@ -151,3 +153,22 @@ def test_no_token_gives_no_gradient():
     assert not da.any()
     assert not db.any()
     assert down.shape == (0, 4)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 40), (2, 100, 40), (200, 40)])
+@pytest.mark.parametrize("outputs", [24, 56])
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_what_it_gives_may_be_changed_in_place(shape, outputs, rate):
+    given = (drawn(*shape), drawn(outputs, 40, seed=1), drawn(outputs, seed=2),
+             drawn(4, 40, seed=3), drawn(outputs, 4, seed=4))  # fmt: skip
+
+    def changed(in_place):
+        def run(*parts):
+            torch.manual_seed(0)
+            y = low_rank.low_rank_linear(*parts, 2.0, rate)
+            return y.add_(parts[0][..., :1]) if in_place else y + parts[0][..., :1]
+
+        return run
+
+    found, wanted = gradients(changed(True), *given), gradients(changed(False), *given)
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))

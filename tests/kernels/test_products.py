@@ -14,6 +14,8 @@ from tests import tolerances
 from tests.assertions import assert_close
 from tests.kernels.against_torch import assert_same, drawn, gradients, needs_native
 
+pytestmark = pytest.mark.usefixtures("library")
+
 
 @needs_native
 @pytest.mark.parametrize(("tokens", "d"), [(1, 1), (3, 16), (65, 37), (130, 192)])
@@ -40,6 +42,23 @@ def test_a_product_and_its_gradients_are_those_of_torch(tokens, biased):
     given = (x, weight, bias if biased else None)
     wanted = gradients(F.linear, *(None if t is None else t.double() for t in given))
     assert_same(gradients(products.linear, *given), wanted, tolerances.SCAN_FLOAT32)
+
+
+@pytest.mark.parametrize("shape", [(2, 200), (400,)])
+def test_a_product_may_be_changed_in_place(shape):
+    x, weight = drawn(*shape, 40), drawn(24, 40, seed=1)
+
+    def changed(function):
+        def run(x, weight):
+            y = function(x, weight, None)
+            y += x[..., :24]
+            return y
+
+        return run
+
+    found = gradients(changed(products.linear), x, weight)
+    wanted = gradients(changed(F.linear), x.double(), weight.double())
+    assert_same(found, wanted, tolerances.SCAN_FLOAT32)
 
 
 def test_a_product_under_autocast_has_its_type():
@@ -167,6 +186,17 @@ def test_a_layer_that_gives_another_shape_is_added_as_torch_adds():
     x, weight = drawn(2, 70, 24), drawn(24, seed=1)
     y = residual.around(lambda h: h[:, :1], x, weight, 1e-5, torch.float32)
     assert_close(y, x + reference.rms_norm(x, weight, 1e-5)[:, :1], 1e-5)
+
+
+@needs_native
+def test_what_the_kernels_would_read_as_something_else_is_refused():
+    x, weight = drawn(2, 65, 40), drawn(40, seed=1)
+    for wrong in ((x.bfloat16(), weight), (x, weight[:-1]), (x.double(), weight)):
+        with pytest.raises(ValueError, match=r"weight \(d,\), both float32; got"):
+            residual.around(lambda h: h, *wrong, 1e-5, torch.float32)
+    for wrong in ((x, x[:1]), (x, x.double()), (x.bfloat16(), x)):
+        with pytest.raises(ValueError, match="x must be float32, and y of its shape"):
+            residual.add(*wrong)
 
 
 def test_dropout_is_not_added_to_what_does_not_fit():

@@ -24,6 +24,13 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, kind: torch.dtype | None = N
 
 def normalise(x: Tensor, weight: Tensor, eps: float, half: bool) -> tuple[Tensor, Tensor]:
     """Normalise ``(tokens, d)``; gives the output and each token's factor."""
+    floats = x.dtype == weight.dtype == torch.float32
+    if not floats or x.dim() != 2 or weight.shape != x.shape[1:]:
+        message = (
+            f"x must have shape (tokens, d), weight (d,), both float32; got {x.dtype}, "
+            f"{tuple(x.shape)} and {weight.dtype}, {tuple(weight.shape)}"
+        )
+        raise ValueError(message)
     out = memory.empty(x.shape, torch.bfloat16 if half else torch.float32, x.device)
     scale = x.new_empty(x.shape[0])
     x, weight = x.contiguous(), weight.contiguous()
