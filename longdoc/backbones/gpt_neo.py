@@ -255,7 +255,7 @@ class BlockGPTNeoModel(WithoutMasks, GPTNeoModel):
             drops
             or self._gives_weights(asked)
             or not (cache is None or _is_fresh(cache))
-            or not len(x)
+            or not x.shape[0]
         ):
             return False
         if mask is None:

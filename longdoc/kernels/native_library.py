@@ -190,13 +190,13 @@ def _is_recorded() -> bool:
     return any(mode is not None for mode in modes)
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def is_transformed() -> bool:
     """Say whether ``torch.func`` transforms what runs, or tangents are carried forward.
 
-    Both look into torch's operations alone; ``torch.compile`` does it in its own way.
+    Both look into torch's operations alone, also within ``torch.compile``: of our operators they
+    know no derivative, and take a tangent for none.
     """
-    if torch.compiler.is_compiling():
-        return False
     level: int = getattr(torch.autograd.forward_ad, "_current_level", -1)  # private to torch
     return level >= 0 or torch._C._are_functorch_transforms_active()
 

@@ -92,11 +92,21 @@ def test_a_classifier_goes_through_torch_func(classifier, config, adapted, train
     assert_close(moved, wanted, tolerances.SCAN_FLOAT32)
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("classifier", "config", "adapted"), CASES)
-def test_a_classifier_is_exported(classifier, config, adapted):
+def test_a_classifier_is_exported_for_any_length(classifier, config, adapted, masked):
     model = built(classifier, config, adapted).eval()
-    ids = torch.randint(1, 99, (2, 50))
-    program = torch.export.export(model, (), {"input_ids": ids})
-    with torch.no_grad():
-        found, wanted = program.module()(input_ids=ids).logits, model(input_ids=ids).logits
-    assert_close(found, wanted, tolerances.MODEL_FLOAT32)
+    any_size = {0: torch.export.Dim("b"), 1: torch.export.Dim("l", min=2, max=512)}
+    inputs = documents_of(2, 50, masked)
+    program = torch.export.export(model, (), inputs, dynamic_shapes=dict.fromkeys(inputs, any_size))
+    for b, length in ((2, 50), (1, 3), (3, 90)):
+        inputs = documents_of(b, length, masked)
+        with torch.no_grad():
+            found, wanted = program.module()(**inputs).logits, model(**inputs).logits
+        assert_close(found, wanted, tolerances.MODEL_FLOAT32)
+
+
+def documents_of(b, length, masked):
+    ids = torch.randint(1, 99, (b, length))
+    real = (torch.arange(length) < (length + 1) // 2).long().expand(b, -1)
+    return {"input_ids": ids, "attention_mask": real} if masked else {"input_ids": ids}

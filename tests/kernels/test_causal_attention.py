@@ -116,3 +116,64 @@ def _most_held(parts):
     with torch.profiler.profile(profile_memory=True) as profile:
         ours(parts, None)
     return sum(max(0, event.self_cpu_memory_usage) for event in profile.events())
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_the_operators_pass_torchs_own_checks(kind):
+    parts = [drawn(2, 40, 3, 8, seed=place).to(kind) for place in range(3)]
+    learnt = [part.requires_grad_() for part in parts]
+    torch.library.opcheck(compiled.attend, (*learnt, SCALE, 16))
+    parts = [part.detach() for part in parts]
+    out, kept = compiled.attend(*parts, SCALE, 16)
+    torch.library.opcheck(compiled.go_back, (out, *parts, kept, SCALE, 16))
+
+
+def test_the_operators_refuse_what_the_kernel_would_read_beyond():
+    query, key, value = (drawn(2, 40, 3, 8, seed=place) for place in range(3))
+    out, kept = compiled.attend(query, key, value, SCALE, 16)
+    with pytest.raises(ValueError, match="must have the same type and shape"):
+        compiled.attend(query, key[:, 1:], value, SCALE, 16)
+    with pytest.raises(ValueError, match="must have the same type and shape"):
+        compiled.attend(query, key, value.bfloat16(), SCALE, 16)
+    with pytest.raises(ValueError, match=r"window be at least 1; got .* 0"):
+        compiled.attend(query, key, value, SCALE, 0)
+    with pytest.raises(ValueError, match="query must be float32 or bfloat16"):
+        compiled.attend(query.double(), key.double(), value.double(), SCALE, 16)
+    for wrong in (kept[:, :, 1:], kept.double(), kept.mT.contiguous().mT):
+        with pytest.raises(ValueError, match="kept must be contiguous, float32"):
+            compiled.go_back(out, query, key, value, wrong, SCALE, 16)
+    for wrong in (out[:, 1:], out.bfloat16()):
+        with pytest.raises(ValueError, match="dout must be as query"):
+            compiled.go_back(wrong, query, key, value, kept, SCALE, 16)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("window", [None, 20, 100])
+def test_a_compiler_sees_it_whole_in_both_directions(kind, window):
+    parts = heads(50, 8, kind)
+
+    def twofold(*parts):
+        return causal_attention(*parts, SCALE, window) * 2
+
+    traced = torch.compile(twofold, backend="aot_eager", fullgraph=True)
+    found, wanted = gradients(traced, *parts), gradients(twofold, *parts)
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+
+
+class Attention(torch.nn.Module):
+    def forward(self, *parts):
+        return causal_attention(*parts, SCALE, 20)
+
+
+def test_it_is_exported_for_any_length():
+    length = torch.export.Dim("length", min=2)
+    documents = torch.export.Dim("documents")
+    every = {0: documents, 2: length}
+    program = torch.export.export(
+        Attention(), tuple(heads(50, 8, b=2)), dynamic_shapes={"parts": (every, every, every)}
+    )
+    assert "longdoc.causal_attention_forward" in str(program.graph)
+    for size, b in ((2, 1), (19, 2), (20, 2), (21, 3), (300, 2)):
+        parts = heads(size, 8, b=b)
+        found, wanted = gradients(program.module(), *parts), gradients(Attention(), *parts)
+        assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))

@@ -207,6 +207,33 @@ def test_many_gradients_go_back_at_once(name):
     assert_close(found, jacobian(function, drawn(*shape)), tolerances.SCAN_FLOAT32)
 
 
+COMPILED = {
+    **BATCHED,
+    **{
+        name: (lambda x, ours=ours, rest=rest: ours(x, *rest), tuple(x.shape))
+        for name, (ours, _, (x, *rest)) in SIMPLE.items()
+        if name not in WITHIN
+    },
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", COMPILED)
+def test_what_torch_func_transforms_may_be_compiled(name):
+    function, shape = COMPILED[name]
+    x, ones = drawn(*shape), torch.ones(shape)
+
+    def loss(x):
+        return function(x).tanh().sum()
+
+    def moved(x):
+        return torch.func.jvp(loss, (x,), (ones,))[1]
+
+    for transformed in (torch.func.grad(loss), moved):
+        traced = torch.compile(transformed, backend="aot_eager")
+        assert_close(traced(x), transformed(x), tolerances.SCAN_FLOAT32)
+
+
 @pytest.mark.parametrize("window", [None, 3])
 def test_infinite_scores_are_not_a_look_at_later_tokens(window):
     query, key, value = (drawn(1, 1, 40, 8, scale=0.5, seed=seed) for seed in range(3))

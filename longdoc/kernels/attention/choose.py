@@ -1,5 +1,6 @@
 """Which attention runs, and why: the compiled one where it can, else tensors."""
 
+import torch
 from torch import Tensor
 
 from longdoc.kernels.attention import compiled, matrix
@@ -58,7 +59,9 @@ def attention(
     if not 0 <= rate < 1:
         message = f"rate must be in 0..1, 1 excluded; got {rate}"
         raise ValueError(message)
-    variant = compiled if compiled.serves(query, key, value, mask) else matrix
+    # It draws its seed, and is no operator.
+    own = compiled.serves(query, key, value, mask) and not torch.compiler.is_compiling()
+    variant = compiled if own else matrix
     return variant.attention(query, key, value, scale, mask, rate)
 
 

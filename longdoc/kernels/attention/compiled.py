@@ -32,7 +32,6 @@ def serves(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bo
         and query.device.type == "cpu"
         and query.dtype in (torch.float32, torch.bfloat16)
         and native_library.available()
-        and not torch.compiler.is_compiling()
     )
 
 
@@ -69,7 +68,7 @@ class _Attention(torch.autograd.Function):
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> Tensor:
         parts = (query, key, value)
         mask, *ctx.numbers = rest
-        out, kept = _forward(parts, mask, *ctx.numbers)
+        out, kept = forward(parts, mask, *ctx.numbers)
         ctx.save_for_backward(*parts, mask, kept)
         return out
 
@@ -83,24 +82,53 @@ class _Attention(torch.autograd.Function):
                 parts, dout, ctx.needs_input_grad[:3], mask, scale, window, stays, rate
             )
             return (*found, *[None] * 5)
-        dout = dout.contiguous()
-        made = [memory.empty(dout.shape, dout.dtype, dout.device) for _ in parts]
-        arguments = _arguments(parts, mask, *ctx.numbers)
-        native_library.fill(arguments, {"dout": dout, "kept": kept})
-        native_library.fill(arguments, dict(zip(("dq", "dk", "dv"), made, strict=True)))
-        native_library.call("longdoc_attention_backward", arguments)
-        return (*made, *[None] * 5)
+        return (*backward(dout, parts, mask, kept, *ctx.numbers), *[None] * 5)
 
 
-def _forward(parts: Sequence[Tensor], mask: Tensor | None, *numbers: Any) -> tuple[Tensor, Tensor]:
-    """Attend; gives the output and every row's largest score and sum."""
-    b, length, heads, _ = parts[0].shape
+def forward(parts: Sequence[Tensor], mask: Tensor | None, *numbers: Any) -> tuple[Tensor, Tensor]:
+    """Attend, without gradients.
+
+    Args:
+        parts: Query, key and value, each ``(b, l, h, d)``, contiguous.
+        mask: Shape ``(b, 1, l, l)``, float32, a row's numbers side by side.
+        *numbers: Scale, rate, seed and window.
+
+    Returns:
+        The output ``(b, l, h, d)``, and every row's largest score and sum, see :func:`kept_shape`.
+    """
     out = memory.empty(parts[0].shape, parts[0].dtype, parts[0].device)
-    kept = torch.empty((b, heads, length, 2), dtype=torch.float32, device=out.device)
+    kept = torch.empty(kept_shape(parts[0]), dtype=torch.float32, device=out.device)
     arguments = _arguments(parts, mask, *numbers)
     native_library.fill(arguments, {"out": out, "kept": kept})
     native_library.call("longdoc_attention_forward", arguments)
     return out, kept
+
+
+def backward(
+    dout: Tensor, parts: Sequence[Tensor], mask: Tensor | None, kept: Tensor, *numbers: Any
+) -> list[Tensor]:
+    """Go back: gives the gradients of query, key and value.
+
+    Args:
+        dout: Gradient of the output, its shape and type.
+        parts: As :func:`forward` had them.
+        mask: As there.
+        kept: As it gave them.
+        *numbers: As there.
+    """
+    dout = dout.contiguous()
+    made = [memory.empty(dout.shape, dout.dtype, dout.device) for _ in parts]
+    arguments = _arguments(parts, mask, *numbers)
+    native_library.fill(arguments, {"dout": dout, "kept": kept})
+    native_library.fill(arguments, dict(zip(("dq", "dk", "dv"), made, strict=True)))
+    native_library.call("longdoc_attention_backward", arguments)
+    return made
+
+
+def kept_shape(query: Tensor) -> tuple[int, ...]:
+    """Give the shape of what is kept for the way back, ``(b, h, l, 2)``."""
+    b, length, heads, _ = query.shape
+    return b, heads, length, 2
 
 
 def _chosen(query: Tensor, rate: float, seed: int) -> Tensor:
@@ -113,7 +141,7 @@ def _chosen(query: Tensor, rate: float, seed: int) -> Tensor:
     stays = []
     for columns in torch.eye(length, device=query.device).split(d, dim=1):
         ones = F.pad(columns, (0, d - columns.shape[1]))[None, :, None].expand(even.shape)
-        out = _forward((even, even, ones.contiguous()), None, 1.0, rate, seed, 0)[0]
+        out = forward((even, even, ones.contiguous()), None, 1.0, rate, seed, 0)[0]
         stays.append(out[..., : columns.shape[1]] != 0)
     return torch.cat(stays, dim=3).transpose(1, 2)
 

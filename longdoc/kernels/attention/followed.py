@@ -106,12 +106,12 @@ def _parts(
     rate: float,
 ) -> Iterator[tuple[slice, slice, dict[str, Any]]]:
     """Cut queries into parts; gives them, the keys they see, and what else :func:`_part` takes."""
-    places = torch.arange(query.shape[1], device=query.device)
-    for rows in places.split(ROWS):
-        first = max(0, int(rows[0]) - window + 1) if window else 0
-        keys = places[first : int(rows[-1]) + 1] if window else places
-        apart = rows[:, None] - keys
-        ours, theirs = (slice(int(part[0]), int(part[-1]) + 1) for part in (rows, keys))
+    length = query.shape[1]
+    places = torch.arange(length, device=query.device)
+    for begin in range(0, length, ROWS):
+        ours = slice(begin, min(begin + ROWS, length))
+        theirs = slice(max(0, begin - window + 1), ours.stop) if window else slice(0, length)
+        apart = places[ours, None] - places[theirs]
         given, kept = (None if part is None else part[:, :, ours, theirs] for part in (mask, stays))
         options = {
             "scale": scale,

@@ -1,9 +1,14 @@
 """Causal attention through the compiled kernel of :mod:`longdoc.kernels.attention`.
 
 Of the matrix of weights a few rows at a time are made, and of these only what is seen: over all
-tokens half of them, with a window no more than it and a block. Letters as in ``reference.py``.
+tokens half of them, with a window no more than it and a block. Both directions are operators of
+``torch.library`` as well, which ``torch.compile`` and export take as they are, at any length.
+Letters as in ``reference.py``; within the operators tensors are ``(b, l, h, d)``, contiguous.
 """
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from longdoc.kernels.attention import compiled
@@ -30,4 +35,95 @@ def causal_attention(
     if starts is not None:
         return reference.one_by_one(causal_attention, query, key, value, scale, window, starts)
     length = query.shape[2]
+    if torch.compiler.is_compiling():
+        parts = [part.transpose(1, 2).contiguous() for part in (query, key, value)]
+        # Not the smaller of the two, which would be asked of lengths that a graph leaves open.
+        found: Tensor = attend(*parts, scale, length if window is None else window)[0]
+        return found.transpose(1, 2)
     return compiled.attention(query, key, value, scale, window=min(window or length, length))
+
+
+@torch.library.custom_op("longdoc::causal_attention_forward", mutates_args=(), device_types="cpu")
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, window: int
+) -> tuple[Tensor, Tensor]:
+    """Attend; gives the output, and what the way back needs."""
+    parts = _checked(query, key, value, window)
+    return compiled.forward(parts, None, scale, 0.0, 0, min(window, query.shape[1]))
+
+
+@attend.register_fake
+def _made_forward(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, window: int
+) -> tuple[Tensor, Tensor]:
+    kept = query.new_empty(compiled.kept_shape(query), dtype=torch.float32)
+    return query.new_empty(query.shape), kept
+
+
+@torch.library.custom_op("longdoc::causal_attention_backward", mutates_args=(), device_types="cpu")
+def go_back(
+    dout: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    kept: Tensor,
+    scale: float,
+    window: int,
+) -> list[Tensor]:
+    """Give the gradients of query, key and value."""
+    parts = _checked(query, key, value, window)
+    wanted = compiled.kept_shape(query)
+    if tuple(kept.shape) != wanted or kept.dtype != torch.float32 or not kept.is_contiguous():
+        message = f"kept must be contiguous, float32, {wanted}; got {kept.dtype}, {kept.shape}"
+        raise ValueError(message)
+    if (dout.shape, dout.dtype) != (query.shape, query.dtype):
+        message = (
+            f"dout must be as query, {query.dtype}, {query.shape}; got {dout.dtype}, {dout.shape}"
+        )
+        raise ValueError(message)
+    return compiled.backward(dout, parts, None, kept, scale, 0.0, 0, min(window, query.shape[1]))
+
+
+@go_back.register_fake
+def _made_backward(
+    dout: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    kept: Tensor,
+    scale: float,
+    window: int,
+) -> list[Tensor]:
+    return [part.new_empty(part.shape) for part in (query, key, value)]
+
+
+def _checked(query: Tensor, key: Tensor, value: Tensor, window: int) -> list[Tensor]:
+    """Refuse what the kernel would read beyond; gives the three contiguous."""
+    parts = (query, key, value)
+    alike = all((part.shape, part.dtype) == (query.shape, query.dtype) for part in parts)
+    if query.dim() != 4 or 0 in query.shape or not alike or window < 1:
+        message = (
+            "query, key and value must have the same type and shape (b, l, h, d), none of them 0, "
+            f"and the window be at least 1; got {[tuple(part.shape) for part in parts]}, {window}"
+        )
+        raise ValueError(message)
+    if query.dtype not in (torch.float32, torch.bfloat16):
+        message = f"query must be float32 or bfloat16; got {query.dtype}"
+        raise ValueError(message)
+    return [part.contiguous() for part in parts]
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *parts, ctx.scale, ctx.window = inputs
+    ctx.save_for_backward(*parts, output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, dout: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
+    if dout is None:
+        return (None,) * 5
+    found = go_back(dout, *ctx.saved_tensors, ctx.scale, ctx.window)
+    return (*found, None, None)
+
+
+attend.register_autograd(_backward, setup_context=_setup)

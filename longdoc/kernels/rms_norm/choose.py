@@ -28,11 +28,6 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, kind: torch.dtype | None = N
         raise ValueError(message)
     check_numbers(x=x, weight=weight)
     serves = native_library.available() and x.device.type == "cpu" and x.dtype != torch.float64
-    if serves and not _is_compiled_under_func():
+    if serves:
         return compiled.rms_norm(x, weight, eps, kind)
     return reference.rms_norm(x, weight, eps).to(kind or x.dtype)
-
-
-def _is_compiled_under_func() -> bool:
-    """Say whether torch.compile looks into a transform of torch.func, which takes no operator."""
-    return torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
