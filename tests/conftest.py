@@ -1,5 +1,6 @@
 """What many tests share: one thread a process, a cache of their own, and small corpora."""
 
+import functools
 import json
 import os
 import random
@@ -15,11 +16,17 @@ import transformers
 
 from longdoc.documents.document import Corpus, Document, make_corpus
 from longdoc.kernels import linear
+from tests import forked
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests, so that no process waits for another at the end."""
+    items.sort(key=lambda item: item.path.name not in ("test_readme.py", "test_house_rules.py"))
 
 
 @pytest.fixture(autouse=True)
@@ -75,16 +82,25 @@ def made_corpus(kind: str = "multi-label", documents: int = 48, seed: int = 0) -
     return make_corpus("made", "words", kind, splits, labels=names)
 
 
+@functools.cache
+def commands() -> forked.Commands:
+    return forked.Commands()
+
+
 def run_command(
-    *arguments: str, cwd: Path = ROOT, **environment: str
+    *arguments: str, cwd: Path = ROOT, said: str = "", **environment: str
 ) -> subprocess.CompletedProcess:
-    """Run the real command line in a process of its own."""
+    """Run the real command line in a process of its own; ``said`` is its standard input."""
+    whole = {**os.environ, "COLUMNS": "160", **environment}
+    if commands().fits(whole):
+        return commands().run(arguments, cwd, whole, said, 300)
     return subprocess.run(
         [sys.executable, "-c", "import _longdoc_command as c; c.main()", *arguments],
+        input=said,
         capture_output=True,
         text=True,
         cwd=cwd,
-        env={**os.environ, "COLUMNS": "160", **environment},
+        env=whole,
         timeout=300,
         check=False,
     )

@@ -1,7 +1,6 @@
 """Odd but possible calls of the command line."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -27,20 +26,12 @@ def run(tmp_path_factory):
     return folder
 
 
-def command(*arguments, environment=None, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "longdoc", *arguments],
-        cwd=ROOT, env={**os.environ, **(environment or {})}, capture_output=True, check=False,
-        **options,
-    )  # fmt: skip
-
-
 def test_one_text_is_read_from_standard_input_as_from_a_file(run, tmp_path):
     text = "\ufeffThe lift is broken.\n\nI want my money back.\n"
     (tmp_path / "x.txt").write_text(text, encoding="utf-8")
-    piped = command("predict", str(run), "-", input=text.encode())
+    piped = run_command("predict", str(run), "-", said=text)
     assert piped.returncode == 0, piped.stderr
-    read = command("predict", str(run), str(tmp_path / "x.txt"))
+    read = run_command("predict", str(run), str(tmp_path / "x.txt"))
     first, second = json.loads(piped.stdout), json.loads(read.stdout)
     assert (first["id"], second["id"]) == ("-", "x.txt")
     assert first["labels"] == second["labels"]
@@ -91,10 +82,10 @@ def test_letters_that_a_terminal_does_not_know_are_no_error(tmp_path):
         encoding="utf-8",
     )
     ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    done = command("datasets", "labels", str(tmp_path / "x.jsonl"), environment=ascii_only)
+    done = run_command("datasets", "labels", str(tmp_path / "x.jsonl"), **ascii_only)
     assert done.returncode == 0, done.stderr
-    assert b"Geb\\xfchr" in done.stdout
-    assert b"\x1b" not in done.stdout
+    assert "Geb\\xfchr" in done.stdout
+    assert "\x1b" not in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -210,12 +201,12 @@ def test_what_cannot_be_classified_is_named(run, tmp_path):
 def test_a_text_without_words_is_named_before_others_are_classified(run, tmp_path):
     for name, words in (("a.txt", "My heating is broken."), ("b.txt", " \n")):
         (tmp_path / name).write_text(words, encoding="utf-8")
-    done = command("predict", str(run), str(tmp_path / "a.txt"), str(tmp_path / "b.txt"))
-    assert (done.returncode, done.stdout) == (1, b"")
-    assert b"b.txt holds no text" in done.stderr
-    done = command("predict", str(run), "-", input=b"\n")
-    assert (done.returncode, done.stdout) == (1, b"")
-    assert b"standard input holds no text" in done.stderr
+    done = run_command("predict", str(run), str(tmp_path / "a.txt"), str(tmp_path / "b.txt"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "b.txt holds no text" in done.stderr
+    done = run_command("predict", str(run), "-", said="\n")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "standard input holds no text" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -223,10 +214,10 @@ def test_a_text_without_words_is_named_before_others_are_classified(run, tmp_pat
     [("", "no data set named ''; known"), ("x" * 300, "known: "), ("examples", "has no card")],
 )
 def test_a_card_is_a_catalogue_data_sets(name, words):
-    done = command("datasets", "show", name)
+    done = run_command("datasets", "show", name)
     assert done.returncode == 1
-    assert words in done.stderr.decode()
-    assert done.stderr.count(b"\n") == 1
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.slow
@@ -241,9 +232,9 @@ def test_what_is_said_of_documents_is_said_once(tmp_path, processes):
     about = {"name": "p", "seeds": [0], "baselines": False, "systems": systems, "resamples": 100}
     values = {**about, "settings": {"data": {"dataset": str(file)}}}
     plan.write_text(json.dumps(values), encoding="utf-8")
-    done = command("compare", str(plan), "--processes", processes, "--output", str(tmp_path))
+    done = run_command("compare", str(plan), "--processes", processes, "--output", str(tmp_path))
     assert done.returncode == 0, done.stderr
-    said = [line for line in done.stderr.decode().splitlines() if "are each read" in line]
+    said = [line for line in done.stderr.splitlines() if "are each read" in line]
     assert len(said) == 1
     assert said[0].startswith(f"longdoc: {file}: labels with ';'")
 

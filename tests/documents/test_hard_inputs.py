@@ -15,6 +15,7 @@ from longdoc.documents import (
     catalog,
     duplicates,
     ecthr,
+    fetch,
     files,
     git_log,
     json_stream,
@@ -341,6 +342,7 @@ def test_large_groups_of_near_copies_are_found_in_no_time():
 
 def test_a_failed_get_leaves_no_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("LONGDOC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(fetch, "PAUSE", 0.01)
     with pytest.raises(DataError):
         obtain.get("reuters-21578", address="http://127.0.0.1:9/")
     assert [f for f in (tmp_path / "cache").rglob("*") if f.name != "data"] == []

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from longdoc.documents import archives, obtain
+from longdoc.documents import archives, fetch, obtain
 from longdoc.documents.catalog import DataSettings, load
 from longdoc.errors import DataError
 from tests.conftest import run_command
@@ -16,6 +16,7 @@ from tests.conftest import run_command
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("LONGDOC_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("LONGDOC_DATA", "")
+    monkeypatch.setattr(fetch, "PAUSE", 0.01)
     return tmp_path / "cache" / "data"
 
 
