@@ -27,7 +27,7 @@ from transformers.models.gpt_neo.modeling_gpt_neo import (
 
 from longdoc.backbones.activations import FastGelu
 from longdoc.backbones.parts import Seen, are_large, attend
-from longdoc.backbones.rows import Rows, rows_of
+from longdoc.backbones.rows import Rows, Unread, rows_of
 from longdoc.kernels import causal_attention
 from longdoc.kernels.documents import places_of
 
@@ -47,7 +47,7 @@ class BlockSelfAttention(GPTNeoSelfAttention):
     def forward(
         self,
         hidden_states: Tensor,
-        attention_mask: "Tensor | Rows | Seen | None" = None,
+        attention_mask: "Tensor | Rows | Unread | Seen | None" = None,
         layer_past: Any = None,
         use_cache: bool = False,
         output_attentions: bool = False,
@@ -59,13 +59,14 @@ class BlockSelfAttention(GPTNeoSelfAttention):
             hidden_states: Shape ``(b, l, d)``.
             attention_mask: None, transformers' additive mask, or the places where documents begin
                 that lie one after the other, shape ``(documents + 1,)``; rows with padding at an
-                end, or with several documents, come as :class:`Rows`, all else as :class:`Seen`.
+                end, or with several documents, come as :class:`Rows`, within a graph as
+                :class:`Unread`, all else as :class:`Seen`.
             layer_past: A cache to fill, or one that holds tokens.
             use_cache: Whether to keep keys and values.
             output_attentions: Whether weights are wanted, for which transformers' own path runs.
             **kwargs: Passed on to that.
         """
-        rows = attention_mask if isinstance(attention_mask, Rows) else None
+        rows = attention_mask if isinstance(attention_mask, (Rows, Unread)) else None
         starts = attention_mask if isinstance(attention_mask, Tensor) else None
         masked = starts is not None and starts.dim() > 1
         drops = self.training and self.attn_dropout.p > 0
@@ -199,9 +200,11 @@ class BlockGPTNeoModel(WithoutMasks, GPTNeoModel):
                 whose forward runs for the last and takes no notice of others.
 
         Returns:
-            transformers' output, at padding too where masks are float32. What is learnt through
-            states of padding before documents, and farther behind them than a window, is less:
-            there transformers has gradients of scores that rounding has made equal.
+            transformers' output, at padding too where masks are float32; within a graph of
+            ``torch.compile`` or export not at padding that lies farther behind a document than a
+            window. What is learnt through states of padding before documents, and farther behind
+            them than a window, is less: there transformers has gradients of scores that rounding
+            has made equal.
         """
         if (input_ids is None) == (inputs_embeds is None):
             message = "give either input_ids or inputs_embeds"
@@ -210,7 +213,7 @@ class BlockGPTNeoModel(WithoutMasks, GPTNeoModel):
         if position_ids is not None:
             position_ids = position_ids.view(-1, x.shape[1])
         cache = past_key_values
-        laid: Tensor | Rows | Seen | None = attention_mask
+        laid: Tensor | Rows | Unread | Seen | None = attention_mask
         if attention_mask is None or attention_mask.dim() != 1:
             cache = self._cache(cache, kwargs.get("use_cache"))
             tells = position_ids is not None and attention_mask is None and cache is None
@@ -262,6 +265,8 @@ class BlockGPTNeoModel(WithoutMasks, GPTNeoModel):
             return True
         if mask.shape != x.shape[:2]:
             return False
+        if torch.compiler.is_compiling():
+            return x.dtype != torch.float64
         if mask.is_meta or isinstance(mask, FakeTensor):
             return False  # nothing can be known of it
         real = mask.bool()
@@ -291,7 +296,7 @@ class BlockGPTNeoModel(WithoutMasks, GPTNeoModel):
     def _read(
         self,
         hidden: Tensor,
-        laid: "Tensor | Rows | Seen | None",
+        laid: "Tensor | Rows | Unread | Seen | None",
         cache: Cache | None,
         output_hidden_states: bool | None,
     ) -> BaseModelOutputWithPast:
@@ -320,7 +325,7 @@ def _is_fresh(cache: Any, layer: int | None = None) -> bool:
     return isinstance(cache, DynamicCache) and cache.get_seq_length(layer or 0) == 0
 
 
-def _places(embedded: Tensor, laid: Tensor | Rows | Seen | None) -> Tensor:
+def _places(embedded: Tensor, laid: Tensor | Rows | Unread | Seen | None) -> Tensor:
     if isinstance(laid, Tensor):
         return places_of(laid)
     before = laid.before if isinstance(laid, Seen) else 0

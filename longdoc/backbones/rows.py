@@ -110,9 +110,28 @@ class Rows:
         return torch.cat(found, dim=1)
 
 
+@dataclass(frozen=True)
+class Unread:
+    """Rows with padding anywhere, whose mask nobody may look at while a graph is made.
+
+    Attributes:
+        real: Which tokens are no padding, shape ``(b, l)``, true and false.
+    """
+
+    real: Tensor
+
+    def parts(self, x: Tensor) -> Tensor:
+        """Give heads as they are, ``(b, heads, l, width)``; see :meth:`Rows.parts`."""
+        return x
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, window: int | None) -> Tensor:
+        """Attend; what no token sees may differ from transformers'. Args: see :class:`Rows`."""
+        return causal_attention(query, key, value, 1.0, window, real=self.real)
+
+
 def rows_of(
     x: Tensor, mask: Tensor | None, position_ids: Tensor | None, cached: bool
-) -> Rows | None:
+) -> Rows | Unread | None:
     """Find the documents of rows; None where each row is one from its start to its end.
 
     Args:
@@ -124,6 +143,8 @@ def rows_of(
     """
     b, length = x.shape[:2]
     blind, ends = None, {}
+    if mask is not None and torch.compiler.is_compiling():
+        return Unread(mask.bool())
     if mask is not None:
         real = mask.bool()
         begins = real & ~real.roll(1, 1)

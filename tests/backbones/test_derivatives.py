@@ -8,6 +8,7 @@ from transformers import BertConfig
 
 from longdoc.adapters.lora import add_lora
 from longdoc.backbones.bert import BertForSequenceClassification
+from longdoc.backbones.classification import GPTNeoForSequenceClassification
 from tests import tolerances
 from tests.assertions import assert_close
 from tests.backbones import tiny
@@ -104,6 +105,44 @@ def test_a_classifier_is_exported_for_any_length(classifier, config, adapted, ma
         with torch.no_grad():
             found, wanted = program.module()(**inputs).logits, model(**inputs).logits
         assert_close(found, wanted, tolerances.MODEL_FLOAT32)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_graph_of_gpt_neo_holds_no_square(masked):
+    torch.manual_seed(0)
+    model = GPTNeoForSequenceClassification(tiny.neo()).eval()
+    program = torch.export.export(model, (), documents_of(2, 90, masked))
+    made = [node.meta["val"] for node in program.graph.nodes if "val" in node.meta]
+    shapes = [tuple(part.shape) for part in made if isinstance(part, torch.Tensor)]
+    assert any(90 in shape for shape in shapes)
+    assert not [shape for shape in shapes if shape.count(90) > 1]
+
+
+@pytest.mark.parametrize("padded_at", ["the end", "the beginning", "holes"])
+def test_compiled_gpt_neo_reads_what_it_reads_otherwise(padded_at):
+    model = built(GPTNeoForSequenceClassification, tiny.neo, adapted=False)
+    inputs = documents_of(3, 40, masked=True)
+    real = torch.ones(3, 40, dtype=torch.long)
+    real[
+        1,
+        {"the end": slice(25, None), "the beginning": slice(0, 15), "holes": slice(3, 30, 4)}[
+            padded_at
+        ],
+    ] = 0
+    inputs["attention_mask"] = real
+    traced = torch.compile(model.transformer, backend="aot_eager", fullgraph=True)
+    found, wanted = (
+        part(use_cache=False, **inputs).last_hidden_state[real.bool()]
+        for part in (traced, model.transformer)
+    )
+    assert_close(found, wanted, tolerances.MODEL_FLOAT32)
+    parts = list(learnt(model).values())
+    first, second = (
+        torch.autograd.grad(part.tanh().sum(), parts, allow_unused=True) for part in (found, wanted)
+    )
+    for one, other in zip(first, second, strict=True):
+        if other is not None:
+            assert_close(one, other, tolerances.SCAN_FLOAT32)
 
 
 def documents_of(b, length, masked):

@@ -118,43 +118,101 @@ def _most_held(parts):
     return sum(max(0, event.self_cpu_memory_usage) for event in profile.events())
 
 
+def padded(length):
+    """Say which tokens of three documents are real: holes, padding before one, behind one."""
+    real = torch.ones(3, length, dtype=torch.bool)
+    real[0, ::3] = False
+    real[1, : length // 2] = False
+    real[2, length // 2 :] = False
+    return real
+
+
+@pytest.mark.parametrize("variant", [compiled, blocked])
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
-def test_the_operators_pass_torchs_own_checks(kind):
-    parts = [drawn(2, 40, 3, 8, seed=place).to(kind) for place in range(3)]
+@pytest.mark.parametrize("length", [1, 2, 33, 300])
+@pytest.mark.parametrize("window", [None, 1, 20])
+def test_tokens_that_are_not_real_are_not_seen(variant, kind, length, window):
+    parts, real = heads(length, 8, kind, b=3), padded(length)
+
+    def through(attend):
+        return lambda *p: attend(*p, SCALE, window, real=real)
+
+    wanted = gradients(through(reference.causal_attention), *(part.double() for part in parts))
+    found = gradients(through(variant.causal_attention), *parts)
+    tolerance = tolerances.SCAN_FLOAT32 if kind == torch.float32 else tolerances.BFLOAT16
+    for one, other in zip(found, wanted, strict=True):
+        size = other.abs().max().clamp(min=1)
+        assert one.dtype == kind
+        assert_close(one.double() / size, other / size, tolerance)
+
+
+@pytest.mark.parametrize("window", [None, 20])
+def test_what_is_not_real_changes_nothing_that_is(window):
+    parts, real = heads(150, 16, b=3), padded(150)
+    found = causal_attention(*parts, SCALE, window, real=real)
+    for part in parts[1:]:
+        part.masked_fill_(~real[:, None, :, None], 1e3)
+    again = causal_attention(*parts, SCALE, window, real=real)
+    sees_one = torch.stack([real[:, max(0, t + 1 - (window or 150)) : t + 1].any(1)
+                            for t in range(150)], 1)  # fmt: skip
+    assert torch.equal(found.mT.transpose(1, 3)[sees_one], again.mT.transpose(1, 3)[sees_one])
+    assert not torch.equal(found, again)
+
+
+def test_what_is_real_must_be_said_of_every_token():
+    parts = heads(40, 8, b=3)
+    for wrong in (padded(39), padded(40)[:1], padded(40).long()):
+        with pytest.raises(ValueError, match=r"real must be of true and false, of shape \(3, 40\)"):
+            causal_attention(*parts, SCALE, real=wrong)
+    one = [part[:1] for part in parts]
+    with pytest.raises(ValueError, match="and starts"):
+        causal_attention(*one, SCALE, starts=torch.tensor([0, 40]), real=padded(40)[:1])
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_operators_pass_torchs_own_checks(kind, masked):
+    parts = [drawn(3, 40, 2, 8, seed=place).to(kind) for place in range(3)]
+    real = padded(40) if masked else None
     learnt = [part.requires_grad_() for part in parts]
-    torch.library.opcheck(compiled.attend, (*learnt, SCALE, 16))
+    torch.library.opcheck(compiled.attend, (*learnt, real, SCALE, 16))
     parts = [part.detach() for part in parts]
-    out, kept = compiled.attend(*parts, SCALE, 16)
-    torch.library.opcheck(compiled.go_back, (out, *parts, kept, SCALE, 16))
+    out, kept = compiled.attend(*parts, real, SCALE, 16)
+    torch.library.opcheck(compiled.go_back, (out, *parts, real, kept, SCALE, 16))
 
 
 def test_the_operators_refuse_what_the_kernel_would_read_beyond():
     query, key, value = (drawn(2, 40, 3, 8, seed=place) for place in range(3))
-    out, kept = compiled.attend(query, key, value, SCALE, 16)
+    out, kept = compiled.attend(query, key, value, None, SCALE, 16)
     with pytest.raises(ValueError, match="must have the same type and shape"):
-        compiled.attend(query, key[:, 1:], value, SCALE, 16)
+        compiled.attend(query, key[:, 1:], value, None, SCALE, 16)
     with pytest.raises(ValueError, match="must have the same type and shape"):
-        compiled.attend(query, key, value.bfloat16(), SCALE, 16)
+        compiled.attend(query, key, value.bfloat16(), None, SCALE, 16)
     with pytest.raises(ValueError, match=r"window be at least 1; got .* 0"):
-        compiled.attend(query, key, value, SCALE, 0)
+        compiled.attend(query, key, value, None, SCALE, 0)
     with pytest.raises(ValueError, match="query must be float32 or bfloat16"):
-        compiled.attend(query.double(), key.double(), value.double(), SCALE, 16)
+        compiled.attend(query.double(), key.double(), value.double(), None, SCALE, 16)
+    for wrong in (torch.ones(2, 39, dtype=torch.bool), torch.ones(2, 40)):
+        with pytest.raises(ValueError, match="real must have shape"):
+            compiled.attend(query, key, value, wrong, SCALE, 16)
     for wrong in (kept[:, :, 1:], kept.double(), kept.mT.contiguous().mT):
         with pytest.raises(ValueError, match="kept must be contiguous, float32"):
-            compiled.go_back(out, query, key, value, wrong, SCALE, 16)
+            compiled.go_back(out, query, key, value, None, wrong, SCALE, 16)
     for wrong in (out[:, 1:], out.bfloat16()):
         with pytest.raises(ValueError, match="dout must be as query"):
-            compiled.go_back(wrong, query, key, value, kept, SCALE, 16)
+            compiled.go_back(wrong, query, key, value, None, kept, SCALE, 16)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("window", [None, 20, 100])
-def test_a_compiler_sees_it_whole_in_both_directions(kind, window):
-    parts = heads(50, 8, kind)
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_compiler_sees_it_whole_in_both_directions(kind, window, masked):
+    parts, real = heads(50, 8, kind, b=3), padded(50) if masked else None
 
     def twofold(*parts):
-        return causal_attention(*parts, SCALE, window) * 2
+        return causal_attention(*parts, SCALE, window, real=real) * 2
 
+    torch.compiler.reset()  # of one function it keeps few forms
     traced = torch.compile(twofold, backend="aot_eager", fullgraph=True)
     found, wanted = gradients(traced, *parts), gradients(twofold, *parts)
     assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))

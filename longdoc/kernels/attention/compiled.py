@@ -51,14 +51,23 @@ def attention(
     """
     seed = int(torch.randint(2**62, (), device="cpu")) if rate else 0
     if mask is not None:
-        b, _, length, _ = query.shape
-        # The kernel reads a row side by side; rows and documents may share one.
-        mask = mask.float().expand(-1, 1, -1, length)
-        mask = mask if mask.stride(3) == 1 else mask.contiguous()
-        mask = mask.expand(b, 1, length, length)
+        mask = laid_out(mask, query.shape[0], query.shape[2])
     parts = (part.transpose(1, 2).contiguous() for part in (query, key, value))
     found: Tensor = _Attention.apply(*parts, mask, scale, rate, seed, window)  # type: ignore[no-untyped-call]
     return found.transpose(1, 2)
+
+
+def laid_out(mask: Tensor, b: int, length: int) -> Tensor:
+    """Lay a mask out as the kernel reads it: a row side by side, rows and documents may share one.
+
+    Args:
+        mask: Shape ``(b or 1, 1, l or 1, l or 1)``.
+        b: Documents.
+        length: Tokens.
+    """
+    mask = mask.float().expand(-1, 1, -1, length)
+    mask = mask if mask.stride(3) == 1 else mask.contiguous()
+    return mask.expand(b, 1, length, length)
 
 
 class _Attention(torch.autograd.Function):

@@ -21,6 +21,7 @@ def causal_attention(
     scale: float,
     window: int | None = None,
     starts: Tensor | None = None,
+    real: Tensor | None = None,
 ) -> Tensor:
     """Attend block by block.
 
@@ -29,9 +30,13 @@ def causal_attention(
     if starts is not None:
         return reference.one_by_one(causal_attention, query, key, value, scale, window, starts)
     length = query.shape[2]
-    if _is_followed(query):
+    if real is not None or _is_followed(query):
         q, k, v = (part.transpose(1, 2) for part in (query, key, value))
-        return followed.attention(q, k, v, None, scale, window or length).transpose(1, 2)
+        mask = None
+        if real is not None:
+            kind = torch.promote_types(query.dtype, torch.float32)
+            mask = reference.unreal(real, kind).expand(-1, 1, length, length)
+        return followed.attention(q, k, v, mask, scale, window or length).transpose(1, 2)
     if window is None or length <= window:
         return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)
     near = slice(0, window)

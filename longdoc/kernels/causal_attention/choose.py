@@ -1,5 +1,6 @@
 """Which causal attention runs: the compiled one where it can, else the blocked one."""
 
+import torch
 from torch import Tensor
 
 from longdoc.kernels.causal_attention import blocked, compiled
@@ -13,6 +14,7 @@ def causal_attention(
     scale: float,
     window: int | None = None,
     starts: Tensor | None = None,
+    real: Tensor | None = None,
 ) -> Tensor:
     """Let every token attend to itself and to earlier ones.
 
@@ -26,12 +28,14 @@ def causal_attention(
         window: How many of the last tokens are seen, itself among them; all without.
         starts: Where documents of unequal length begin that lie one after the other in a single
             row, ``b = 1`` (see :mod:`longdoc.kernels.documents`).
+        real: Which tokens are seen, shape ``(b, l)``, true and false; all without, and not with
+            ``starts``. Who would see none attends to all earlier ones in its window alike.
 
     Returns:
         Shape ``(b, h, l, d)``.
 
     Raises:
-        ValueError: A shape or the window does not fit.
+        ValueError: A shape or the window does not fit, or both ``starts`` and ``real`` are there.
 
     Source:
         beltagy2020longformer, Sec. 3.1, for the window; black2021gptneo for the factor.
@@ -51,5 +55,18 @@ def causal_attention(
         raise ValueError(message)
     if starts is not None:
         check_starts(starts, query.shape[0], query.shape[2])
+    _check_real(real, query, starts)
     variant = compiled if compiled.serves(query, key, value) else blocked
-    return variant.causal_attention(query, key, value, scale, window, starts)
+    return variant.causal_attention(query, key, value, scale, window, starts, real)
+
+
+def _check_real(real: Tensor | None, query: Tensor, starts: Tensor | None) -> None:
+    if real is None:
+        return
+    b, _, length, _ = query.shape
+    if real.shape != (b, length) or real.dtype != torch.bool or starts is not None:
+        message = (
+            f"real must be of true and false, of shape {(b, length)}, and starts not be there; got "
+            f"{real.dtype}, {tuple(real.shape)}{'' if starts is None else ' and starts'}"
+        )
+        raise ValueError(message)

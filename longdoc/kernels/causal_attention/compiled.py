@@ -27,6 +27,7 @@ def causal_attention(
     scale: float,
     window: int | None = None,
     starts: Tensor | None = None,
+    real: Tensor | None = None,
 ) -> Tensor:
     """Attend in one pass.
 
@@ -38,23 +39,24 @@ def causal_attention(
     if torch.compiler.is_compiling():
         parts = [part.transpose(1, 2).contiguous() for part in (query, key, value)]
         # Not the smaller of the two, which would be asked of lengths that a graph leaves open.
-        found: Tensor = attend(*parts, scale, length if window is None else window)[0]
+        found: Tensor = attend(*parts, real, scale, length if window is None else window)[0]
         return found.transpose(1, 2)
-    return compiled.attention(query, key, value, scale, window=min(window or length, length))
+    mask = None if real is None else reference.unreal(real, torch.float32)
+    return compiled.attention(query, key, value, scale, mask, window=min(window or length, length))
 
 
 @torch.library.custom_op("longdoc::causal_attention_forward", mutates_args=(), device_types="cpu")
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, scale: float, window: int
+    query: Tensor, key: Tensor, value: Tensor, real: Tensor | None, scale: float, window: int
 ) -> tuple[Tensor, Tensor]:
     """Attend; gives the output, and what the way back needs."""
-    parts = _checked(query, key, value, window)
-    return compiled.forward(parts, None, scale, 0.0, 0, min(window, query.shape[1]))
+    parts = _checked(query, key, value, real, window)
+    return compiled.forward(parts, *_numbers(query, real, scale, window))
 
 
 @attend.register_fake
 def _made_forward(
-    query: Tensor, key: Tensor, value: Tensor, scale: float, window: int
+    query: Tensor, key: Tensor, value: Tensor, real: Tensor | None, scale: float, window: int
 ) -> tuple[Tensor, Tensor]:
     kept = query.new_empty(compiled.kept_shape(query), dtype=torch.float32)
     return query.new_empty(query.shape), kept
@@ -66,12 +68,13 @@ def go_back(
     query: Tensor,
     key: Tensor,
     value: Tensor,
+    real: Tensor | None,
     kept: Tensor,
     scale: float,
     window: int,
 ) -> list[Tensor]:
     """Give the gradients of query, key and value."""
-    parts = _checked(query, key, value, window)
+    parts = _checked(query, key, value, real, window)
     wanted = compiled.kept_shape(query)
     if tuple(kept.shape) != wanted or kept.dtype != torch.float32 or not kept.is_contiguous():
         message = f"kept must be contiguous, float32, {wanted}; got {kept.dtype}, {kept.shape}"
@@ -81,7 +84,8 @@ def go_back(
             f"dout must be as query, {query.dtype}, {query.shape}; got {dout.dtype}, {dout.shape}"
         )
         raise ValueError(message)
-    return compiled.backward(dout, parts, None, kept, scale, 0.0, 0, min(window, query.shape[1]))
+    mask, *numbers = _numbers(query, real, scale, window)
+    return compiled.backward(dout, parts, mask, kept, *numbers)
 
 
 @go_back.register_fake
@@ -90,6 +94,7 @@ def _made_backward(
     query: Tensor,
     key: Tensor,
     value: Tensor,
+    real: Tensor | None,
     kept: Tensor,
     scale: float,
     window: int,
@@ -97,7 +102,18 @@ def _made_backward(
     return [part.new_empty(part.shape) for part in (query, key, value)]
 
 
-def _checked(query: Tensor, key: Tensor, value: Tensor, window: int) -> list[Tensor]:
+def _numbers(query: Tensor, real: Tensor | None, scale: float, window: int) -> tuple[Any, ...]:
+    """Give mask, scale, rate, seed and window as :mod:`longdoc.kernels.attention` takes them."""
+    length = query.shape[1]
+    mask = None
+    if real is not None:
+        mask = compiled.laid_out(reference.unreal(real, torch.float32), len(query), length)
+    return mask, scale, 0.0, 0, min(window, length)
+
+
+def _checked(
+    query: Tensor, key: Tensor, value: Tensor, real: Tensor | None, window: int
+) -> list[Tensor]:
     """Refuse what the kernel would read beyond; gives the three contiguous."""
     parts = (query, key, value)
     alike = all((part.shape, part.dtype) == (query.shape, query.dtype) for part in parts)
@@ -110,6 +126,9 @@ def _checked(query: Tensor, key: Tensor, value: Tensor, window: int) -> list[Ten
     if query.dtype not in (torch.float32, torch.bfloat16):
         message = f"query must be float32 or bfloat16; got {query.dtype}"
         raise ValueError(message)
+    if real is not None and (real.shape != query.shape[:2] or real.dtype != torch.bool):
+        message = f"real must have shape (b, l), true and false; got {real.dtype}, {real.shape}"
+        raise ValueError(message)
     return [part.contiguous() for part in parts]
 
 
@@ -121,9 +140,9 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> 
 
 def _backward(ctx: Any, dout: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
     if dout is None:
-        return (None,) * 5
+        return (None,) * 6
     found = go_back(dout, *ctx.saved_tensors, ctx.scale, ctx.window)
-    return (*found, None, None)
+    return (*found, None, None, None)
 
 
 attend.register_autograd(_backward, setup_context=_setup)

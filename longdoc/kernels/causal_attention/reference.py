@@ -11,6 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+NEVER = -1e30
+"""Added to the score of a token that is not real, as the compiled kernel does."""
+
 
 def causal_attention(
     query: Tensor,
@@ -19,6 +22,7 @@ def causal_attention(
     scale: float,
     window: int | None = None,
     starts: Tensor | None = None,
+    real: Tensor | None = None,
 ) -> Tensor:
     """Attend with a matrix of ``(l, l)``; the measure of the others.
 
@@ -29,8 +33,18 @@ def causal_attention(
     places = torch.arange(query.shape[2], device=query.device)
     apart = places[:, None] - places
     seen = (apart >= 0) & (apart < (window or query.shape[2]))
-    scores = (query @ key.transpose(2, 3) * scale).masked_fill(~seen, float("-inf"))
+    scores = query @ key.transpose(2, 3) * scale
+    if real is not None:
+        scores = scores + unreal(real, scores.dtype)
+    scores = scores.masked_fill(~seen, float("-inf"))
     return scores.softmax(-1) @ value
+
+
+def unreal(real: Tensor, kind: torch.dtype) -> Tensor:
+    """Give what is added to scores, ``(b, 1, 1, l)``: so little that rounding takes the score."""
+    return torch.zeros(real.shape, dtype=kind, device=real.device).masked_fill(~real, NEVER)[
+        :, None, None
+    ]
 
 
 def one_by_one(
