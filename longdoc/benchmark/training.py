@@ -20,7 +20,9 @@ from transformers import MambaConfig
 
 from longdoc.adapters.lora import add_lora
 from longdoc.backbones import MambaForSequenceClassification
+from longdoc.benchmark.worker import how_it_ended
 from longdoc.documents.document import Document
+from longdoc.errors import RunError
 from longdoc.kernels.allocator import keep_freed_memory
 from longdoc.tokens import tokenizers
 from longdoc.tokens.encoding import Encoded, TokenSettings, encode
@@ -61,9 +63,7 @@ def measure(tokens: int, layers: int, documents: int) -> Overhead:
     order = [sys.executable, "-m", "longdoc.benchmark.training", *numbers]
     ended = subprocess.run(order, capture_output=True, text=True, check=False)
     if ended.returncode:
-        words = ended.stderr[-400:]
-        message = f"{' '.join(order[1:])} ended with code {ended.returncode}: {words}"
-        raise RuntimeError(message)
+        raise RunError(how_it_ended(" ".join(order[1:]), ended.returncode, ended.stderr))
     return Overhead(**json.loads(ended.stdout.splitlines()[-1]))
 
 

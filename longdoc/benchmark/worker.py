@@ -4,8 +4,10 @@ Each case has a process of its own, so that its peak memory is its own; its pare
 turns, so that what else happens on the machine happens to all of them.
 """
 
+import contextlib
 import json
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from typing import Any
 import torch
 
 from longdoc.benchmark.cases import Case, build
+from longdoc.errors import RunError
 from longdoc.kernels.allocator import keep_freed_memory
 
 GIGABYTE = 1e9
@@ -28,7 +31,7 @@ class Worker:
         threads: Of torch; as many as it takes by itself without.
 
     Raises:
-        RuntimeError: It ended before it was told to; the message has its last words.
+        RunError: It ended before it was told to; the message has its last words.
     """
 
     def __init__(self, case: Case, threads: int | None = None) -> None:
@@ -59,8 +62,10 @@ class Worker:
 
     def _ask(self, word: str) -> str:
         assert self._process.stdin is not None
-        self._process.stdin.write(word + "\n")
-        self._process.stdin.flush()
+        # A process that has ended says so by having no answer.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(word + "\n")
+            self._process.stdin.flush()
         return self._answer()
 
     def _answer(self) -> str:
@@ -68,9 +73,17 @@ class Worker:
         line = self._process.stdout.readline()
         if not line:
             _, words = self._process.communicate()
-            message = f"{self.case} ended with code {self._process.returncode}: {words[-400:]}"
-            raise RuntimeError(message)
+            raise RunError(how_it_ended(str(self.case), self._process.returncode, words))
         return line.strip()
+
+
+def how_it_ended(what: str, code: int, words: str) -> str:
+    """Say how a process ended that should not have: by which code or signal, with which words."""
+    if code >= 0:
+        return f"{what} ended with code {code}: {words[-400:]}"
+    name = signal.Signals(-code).name
+    room = "; the machine may have no memory left" if name == "SIGKILL" else ""
+    return f"{what} was ended by {name}{room}"
 
 
 def serve(order: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from longdoc.benchmark.cases import Case
 from longdoc.benchmark.limit import Rates
 from longdoc.benchmark.suite import Measured
 from longdoc.benchmark.worker import Worker
+from longdoc.errors import RunError
 from longdoc.kernels import native_library
 
 ONE = 2 * (768 * 3072 + 1536 * 80 + 48 * 1536 + 1536 * 768)
@@ -110,6 +111,15 @@ def test_what_is_left_out_is_said(installed, monkeypatch):
 def test_a_case_that_cannot_run_says_why():
     with pytest.raises(RuntimeError, match="ended with code 1"):
         Worker(Case(tokens=(-1,), layers=1))
+
+
+@pytest.mark.slow
+def test_a_case_that_is_killed_says_so():
+    worker = Worker(Case(tokens=(16,), layers=1))
+    worker._process.kill()
+    worker._process.wait()
+    with pytest.raises(RunError, match=r"ended by SIGKILL; the machine may have no memory left"):
+        worker.run()
 
 
 def test_a_line_of_the_table_has_what_was_measured():
