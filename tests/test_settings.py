@@ -176,6 +176,8 @@ def test_a_plan_that_is_no_yaml(tmp_path):
         read_yaml(tmp_path / "q.yaml")
     with pytest.raises(SettingsError, match="there is no settings file"):
         read(tmp_path / "none.yaml")
+    with pytest.raises(SettingsError, match="is a folder, where a settings file is expected"):
+        read(tmp_path)
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path):

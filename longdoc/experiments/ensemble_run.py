@@ -44,6 +44,12 @@ def execute(
     runs = [store.load(member) for member in settings.ensemble.members]
     digest = corpus.digest()
     for member in runs:
+        folds, ours = member.settings.data.folds, settings.data.folds
+        if folds != ours:
+            message = (
+                f"ensemble.members: {member.folder} was made with data.folds {folds}, not {ours}"
+            )
+            raise RunError(message)
         if member.data["digest"] != digest:
             message = f"ensemble.members: {member.folder} was made on other documents"
             raise RunError(message)

@@ -95,6 +95,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         SettingsError: The file is missing, too large, no YAML, no mapping, or says a thing twice.
     """
     file = Path(path)
+    if file.is_dir():
+        message = (
+            f"{file} is a folder, where a settings file is expected (an option that takes several "
+            "values is given once for each of them)"
+        )
+        raise SettingsError(message)
     if not file.is_file():
         message = f"there is no settings file {file}"
         raise SettingsError(message)

@@ -69,6 +69,9 @@ def test_members_must_be_runs_of_the_same_documents(members, tmp_path):
     other = {**LETTERS["data"], "train_documents": 30}
     with pytest.raises(RunError, match="was made on other documents"):
         together(members, tmp_path, data=other)
+    in_folds = {**LETTERS["data"], "folds": 2}
+    with pytest.raises(RunError, match=r"was made with data\.folds None, not 2"):
+        together(members, tmp_path, data=in_folds)
     with pytest.raises(RunError, match="there is no run folder"):
         together([tmp_path / "nowhere"], tmp_path)
     with pytest.raises(SettingsError, match=r"ensemble\.members must be different run folders"):
