@@ -3,8 +3,8 @@
 Letters: ``b`` documents in the batch, ``l`` tokens, ``d`` hidden width.
 
 transformers' GPT-Neo builds a matrix of ``(l, l)`` a head and keeps masks of all its positions
-squared. Ours builds neither. With attention dropout, masks with holes or a cache that holds tokens
-already, queries attend a part at a time (:mod:`longdoc.backbones.parts`). Only who asks for
+squared. Ours builds neither. With attention dropout, masks with wide holes or a cache that holds
+tokens already, queries attend a part at a time (:mod:`longdoc.backbones.parts`). Only who asks for
 attention weights, which are that matrix, or compiles such a call, gets transformers' path.
 """
 
@@ -27,7 +27,7 @@ from transformers.models.gpt_neo.modeling_gpt_neo import (
 
 from longdoc.backbones.activations import FastGelu
 from longdoc.backbones.parts import Seen, are_large, attend
-from longdoc.backbones.rows import Rows, Unread, rows_of
+from longdoc.backbones.rows import Rows, Unread, are_runs, rows_of, see_real_tokens
 from longdoc.kernels import causal_attention
 from longdoc.kernels.documents import places_of
 
@@ -252,7 +252,7 @@ class BlockGPTNeoModel(WithoutMasks, GPTNeoModel):
     def _serves(
         self, x: Tensor, mask: Tensor | None, cache: Cache | None, asked: dict[str, Any]
     ) -> bool:
-        """Say whether documents are whole or padded at an end, and nothing was read before them."""
+        """Say whether a causal kernel makes what transformers does, nothing being read before."""
         drops = self.training and self.config.attention_dropout > 0
         if (
             drops
@@ -272,8 +272,11 @@ class BlockGPTNeoModel(WithoutMasks, GPTNeoModel):
         real = mask.bool()
         if x.dtype == torch.float64 and not bool(real.all()):
             return False  # its least number masks more than that of the scores
-        begins = real[:, :1].sum(1) + (real[:, 1:] & ~real[:, :-1]).sum(1)
-        return bool((begins <= 1).all())
+        local = "local" in self.config.attention_layers
+        window = self.config.window_size if local else None
+        return are_runs(real) or (
+            self._is_large(x, mask, cache, asked) and see_real_tokens(real, window)
+        )
 
     def _gives_weights(self, asked: dict[str, Any]) -> bool:
         weights = asked.get("output_attentions")

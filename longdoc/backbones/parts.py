@@ -1,9 +1,9 @@
 """Attention as transformers' eager GPT-Neo computes it, a part of the queries at a time.
 
-For what blocks do not know: attention dropout, masks with holes, a cache that holds tokens. Scores
-are those of all keys, but for local layers without a mask, so the time grows with the square of the
-tokens; memory does not, as nothing of a part is kept but its result, and a part is computed again
-for its gradients.
+For what blocks do not know: attention dropout, masks of four dimensions or with a hole as wide as
+a window, a cache that holds tokens. Scores are those of all keys, but for local layers without a
+mask, so the time grows with the square of the tokens; memory does not: nothing of a part is kept
+but its result, and a part is computed again for its gradients.
 """
 
 from collections.abc import Iterator

@@ -112,7 +112,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Unread:
-    """Rows with padding anywhere, whose mask nobody may look at while a graph is made.
+    """Rows with padding anywhere: with holes, or within a graph, where nobody looks at a mask.
 
     Attributes:
         real: Which tokens are no padding, shape ``(b, l)``, true and false.
@@ -129,6 +129,28 @@ class Unread:
         return causal_attention(query, key, value, 1.0, window, real=self.real)
 
 
+def are_runs(real: Tensor) -> bool:
+    """Say whether the real tokens of each row, ``(b, l)``, stand one after the other."""
+    begins = real[:, :1].sum(1) + (real[:, 1:] & ~real[:, :-1]).sum(1)
+    return bool((begins <= 1).all())
+
+
+def see_real_tokens(real: Tensor, window: int | None) -> bool:
+    """Say whether every token sees a real one in the window, or there is none before it at all.
+
+    Another one is, in transformers, the mean of all that it does not see.
+
+    Args:
+        real: Which tokens are no padding, shape ``(b, l)``, true and false.
+        window: How many of the last tokens are seen, itself among them; all without.
+    """
+    if window is None:
+        return True
+    so_far = real.cumsum(1)
+    within = so_far - functional.pad(so_far, (window, 0))[:, : real.shape[1]]
+    return bool(((within > 0) | (so_far == 0)).all())
+
+
 def rows_of(
     x: Tensor, mask: Tensor | None, position_ids: Tensor | None, cached: bool
 ) -> Rows | Unread | None:
@@ -136,14 +158,14 @@ def rows_of(
 
     Args:
         x: Embedded tokens, shape ``(b, l, d)``.
-        mask: 1 for real tokens, at most one run of them a row; shape ``(b, l)``.
+        mask: 1 for real tokens, shape ``(b, l)``.
         position_ids: Where there is no mask, and nothing is cached, a place that is not the one
             after the last begins a document, as in transformers; shape ``(b, l)`` or ``(1, l)``.
         cached: Whether keys and values are kept.
     """
     b, length = x.shape[:2]
     blind, ends = None, {}
-    if mask is not None and torch.compiler.is_compiling():
+    if mask is not None and (torch.compiler.is_compiling() or not are_runs(mask.bool())):
         return Unread(mask.bool())
     if mask is not None:
         real = mask.bool()

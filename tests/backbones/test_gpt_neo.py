@@ -200,7 +200,16 @@ def with_holes(rows, tokens):
     return holes
 
 
+def with_narrow_holes(rows, tokens):
+    holes = with_holes(rows, tokens)
+    holes[:, tokens // 2 : tokens // 2 + 20] = 1
+    holes[1, ::3] = 0
+    holes[1, :30] = 0
+    return holes
+
+
 UNUSUAL = {
+    "narrow holes": lambda n: {"attention_mask": with_narrow_holes(2, n)},
     "holes": lambda n: {"attention_mask": with_holes(2, n)},
     "a mask made by others": lambda n: {
         "attention_mask": torch.zeros(1, 1, n, n).masked_fill(torch.ones(n, n).triu(-2).bool(), -1e9)
@@ -258,6 +267,16 @@ def test_gpt_neo_reads_on_a_part_at_a_time(cache, masked):
         assert watch.largest <= parts.LARGE
         assert found.past_key_values is kept
         assert_close(found[0], wanted[:, first:after], tolerances.MODEL_FLOAT32)
+
+
+@pytest.mark.parametrize(("mask", "called"), [(with_narrow_holes, False), (with_holes, True)])
+def test_only_holes_as_wide_as_a_window_need_all_keys(mask, called, monkeypatch):
+    model, ran = use_block_attention(GPTNeoModel(tiny.neo(length=600))).eval(), []
+    monkeypatch.setattr(
+        "longdoc.backbones.gpt_neo.attend", lambda query, *_: ran.append(True) or query
+    )
+    model(torch.randint(1, 99, (2, 600)), attention_mask=mask(2, 600))
+    assert bool(ran) == called
 
 
 def dropping(dropout=0.3, length=430):
