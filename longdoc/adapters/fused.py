@@ -43,6 +43,7 @@ class FusedLoraLinear(lora.Linear):
             type(base) in (nn.Linear, FastLinear)
             and not self.fan_in_fan_out
             and self.lora_B[names[0]].bias is None
+            and getattr(self.lora_dropout[names[0]], "p", 0.0) < 1
             and x.device.type == "cpu"
             and all(part.weight.dtype == torch.float32 for part in parts)
             and not any(part._forward_hooks or part._forward_pre_hooks for part in parts)

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from longdoc.kernels import memory, native_library, twice
-from longdoc.kernels.dropout import drop, drop_by
-from longdoc.kernels.native_library import TILE, AddNormArguments
+from longdoc.kernels.arguments import AddNormArguments
+from longdoc.kernels.dropout import check_rate, drop, drop_by
+from longdoc.kernels.native_library import TILE
 
 
 def add_norm(
@@ -36,6 +37,7 @@ def add_norm(
     if not _serves(x, residual, weight, bias) or rate == 1.0:
         dropped = drop(x, rate) if rate else x
         return F.layer_norm(dropped + residual, weight.shape, weight, bias, eps)
+    check_rate(rate)
     seed = int(torch.randint(2**62, (), device="cpu")) if rate else 0
     parts = (part.contiguous() for part in (x, residual, weight, bias))
     found: tuple[Tensor, Tensor] = _AddNorm.apply(*parts, (eps, rate, seed))  # type: ignore[no-untyped-call]

@@ -14,6 +14,9 @@ def check_starts(starts: Tensor, b: int, length: int) -> None:
     Raises:
         ValueError: What is wrong with them.
     """
+    if not isinstance(starts, Tensor):
+        message = f"starts must be a tensor of int64; got {type(starts).__name__}"
+        raise ValueError(message)
     if b != 1:
         message = f"starts goes with tensors of one row of documents, b = 1; got b = {b}"
         raise ValueError(message)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from longdoc.kernels import memory, native_library
-from longdoc.kernels.native_library import DropoutArguments
+from longdoc.kernels.arguments import DropoutArguments
 
 
 def dropout(x: Tensor, rate: float, seed: int, to: Tensor | None = None) -> Tensor:
@@ -22,6 +22,7 @@ def dropout(x: Tensor, rate: float, seed: int, to: Tensor | None = None) -> Tens
         The shape and type of ``x``; what stays is divided by ``1 - rate``, as torch does. ``to``
         itself where it is given.
     """
+    check_rate(rate)
     if to is not None and (to.shape, to.dtype, to.is_contiguous()) != (x.shape, x.dtype, True):
         message = f"to must be contiguous, of shape {tuple(x.shape)} and {x.dtype}"
         raise ValueError(message)
@@ -68,6 +69,17 @@ def drop(x: Tensor, rate: float) -> Tensor:
     if rate in (0.0, 1.0) or not known or seen:
         return nn.functional.dropout(x, rate)
     return drop_by(x, rate, int(torch.randint(2**62, (), device="cpu")))
+
+
+def check_rate(rate: float) -> None:
+    """Refuse a share that is none.
+
+    Raises:
+        ValueError: It is below 0, 1 or above, or no number.
+    """
+    if not 0 <= rate < 1:
+        message = f"rate must be in 0..1, 1 excluded; got {rate}"
+        raise ValueError(message)
 
 
 def drop_by(x: Tensor, rate: float, seed: int) -> Tensor:

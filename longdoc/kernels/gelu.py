@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from longdoc.kernels import memory, native_library, twice
-from longdoc.kernels.native_library import GeluArguments
+from longdoc.kernels.arguments import GeluArguments
 
 
 def gelu(x: Tensor, approximate: str = "none") -> Tensor:

@@ -107,7 +107,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     fewest = bfloat16.FEWEST if kind == torch.bfloat16 else FEWEST
     plain = (
         x.device.type != "cpu"
-        or x.numel() < fewest * x.shape[-1]
+        or x.numel() < fewest * max(1, x.shape[-1])
+        or weight.dim() != 2
+        or not weight.numel()
         or (bias is not None and bias.shape != weight.shape[:1])
     )
     if plain or not _has_own_way(x, weight, kind):

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from longdoc.kernels import bfloat16, native_library, twice
-from longdoc.kernels.dropout import drop_by, dropout
+from longdoc.kernels.arguments import LowRankArguments, MergeArguments
+from longdoc.kernels.dropout import check_rate, drop_by, dropout
 from longdoc.kernels.linear import (
     across,
     back,
@@ -20,7 +21,6 @@ from longdoc.kernels.linear import (
     reads_columns,
     shaped,
 )
-from longdoc.kernels.native_library import LowRankArguments, MergeArguments
 
 MERGED_ABOVE = 128
 """Tokens above which merging a low-rank update into the weight costs less than adding it
@@ -62,12 +62,13 @@ def low_rank_linear(
         Shape ``(..., n)``, in autocast's type where it is on.
 
     Raises:
-        ValueError: Shapes do not fit.
+        ValueError: Shapes do not fit, or the rate is not in 0..1, 1 excluded.
 
     Source:
         hu2022lora, Eq. 3.
     """
     _check(x.shape[-1], weight, a, b)
+    check_rate(rate)
     kind = kind_of_products(x)
     if native_library.is_transformed():
         seen = F.dropout(x, rate) if rate else x

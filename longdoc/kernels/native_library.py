@@ -11,6 +11,23 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from longdoc.kernels.arguments import (
+    AddArguments,
+    AddNormArguments,
+    Arguments,
+    AttentionArguments,
+    ConvArguments,
+    DropoutArguments,
+    GeluArguments,
+    LowRankArguments,
+    MergeArguments,
+    NormArguments,
+    ProductArguments,
+    ScanArguments,
+    check,
+)
+from longdoc.kernels.documents import check_starts
+
 SWITCH = "LONGDOC_NATIVE"
 LEVELS = ("baseline", "AVX2", "AVX-512", "AVX-512 with bfloat16")
 """What the kernels are compiled for, by the number they know it by."""
@@ -20,111 +37,6 @@ LOADED_BY = os.getpid()
 """The process that imported this; a forked child has another number."""
 PANEL = 32
 """Columns that a product's packed factor has room for at a time."""
-
-
-def _fields(numbers: str, pointers: str) -> list[tuple[str, type]]:
-    counts = [(name, ctypes.c_int64) for name in numbers.split()]
-    return [*counts, *((name, ctypes.c_void_p) for name in pointers.split())]
-
-
-class ScanArguments(ctypes.Structure):
-    """Mirrors the structure of this name in ``native/kernels.cpp``, as the next ones do."""
-
-    _fields_ = _fields(
-        "documents d n groups ranges range softplus half u_t delta_t z_t dout_t dz_t",
-        "starts span_starts u delta z A B C D bias initial out last states dout dlast "
-        "du ddelta dz dA dB dC dD dbias dinitial",
-    )
-
-
-class ConvArguments(ctypes.Structure):
-    """What the convolution is called with."""
-
-    _fields_ = _fields(
-        "d k tiles silu half x_t dout_t dx_t",
-        "starts tile_starts tile_documents x weight bias initial out dout dx dweight dinitial",
-    )
-
-
-class NormArguments(ctypes.Structure):
-    """What the normalisation is called with."""
-
-    _fields_ = (
-        *_fields("tokens d half", ""),
-        ("eps", ctypes.c_double),
-        *_fields("", "x weight out scale dout through dx dweight"),
-    )
-
-
-class DropoutArguments(ctypes.Structure):
-    """What dropout is called with."""
-
-    _fields_ = (
-        *_fields("count half seed add", ""),
-        ("rate", ctypes.c_double),
-        *_fields("", "x out"),
-    )
-
-
-class MergeArguments(ctypes.Structure):
-    """What a low-rank update is merged into a weight with."""
-
-    _fields_ = (
-        *_fields("rows columns rank half transposed", ""),
-        ("scaling", ctypes.c_double),
-        *_fields("", "weight a b out"),
-    )
-
-
-class AddArguments(ctypes.Structure):
-    """What two tensors are added with."""
-
-    _fields_ = _fields("count half", "x y out")
-
-
-class LowRankArguments(ctypes.Structure):
-    """What the gradients of a low-rank update are made with."""
-
-    _fields_ = _fields(
-        "tokens inputs outputs rank part half x_t dy_t",
-        "x dy a b da db down",
-    )
-
-
-class ProductArguments(ctypes.Structure):
-    """What two matrices of bfloat16 are multiplied with."""
-
-    _fields_ = (
-        *_fields("m n k narrow add parts a_m a_k b_k b_n", ""),
-        ("scaling", ctypes.c_double),
-        *_fields("", "a b bias out packed"),
-    )
-
-
-class AttentionArguments(ctypes.Structure):
-    """What attention is called with."""
-
-    _fields_ = (
-        *_fields("documents heads tokens width half seed mask_b mask_t window", ""),
-        *((name, ctypes.c_double) for name in ("scale", "rate")),
-        *_fields("", "q k v mask out kept dout dq dk dv"),
-    )
-
-
-class GeluArguments(ctypes.Structure):
-    """What GELU is called with."""
-
-    _fields_ = _fields("count half tanh", "x dout out")
-
-
-class AddNormArguments(ctypes.Structure):
-    """What a sum is normalised with."""
-
-    _fields_ = (
-        *_fields("tokens d half seed", ""),
-        *((name, ctypes.c_double) for name in ("eps", "rate")),
-        *_fields("", "x residual weight bias sum kept out dout dx dresidual dweight dbias"),
-    )
 
 
 RECORDS = (
@@ -201,6 +113,20 @@ def is_transformed() -> bool:
     return level >= 0 or torch._C._are_functorch_transforms_active()
 
 
+def refuse_tangents() -> None:
+    """Refuse an operator in a graph where tangents are carried forward: they would be left out.
+
+    Raises:
+        RuntimeError: They are.
+    """
+    if torch.autograd.forward_ad._current_level >= 0:  # private to torch
+        message = (
+            "a graph with longdoc's operators has no tangents (torch.func.jvp, forward_ad); "
+            "carry them through the model that it was made of"
+        )
+        raise RuntimeError(message)
+
+
 def may_checkpoint() -> bool:
     """Say whether gradients are wanted, and ``torch.utils.checkpoint`` may make them.
 
@@ -264,8 +190,13 @@ def reason() -> str:
     )
 
 
-def fill(arguments: ctypes.Structure, tensors: Mapping[str, Tensor | None]) -> None:
-    """Set pointers; the tensors must live until the call is over."""
+def fill(arguments: Arguments, tensors: Mapping[str, Tensor | None]) -> None:
+    """Set pointers; the tensors must live until the call is over.
+
+    Raises:
+        RuntimeError: A tensor holds no numbers where it says.
+        ValueError: It is not what the kernel would take it for.
+    """
     for name, part in tensors.items():
         if part is not None:
             if isinstance(part, FakeTensor):
@@ -277,10 +208,11 @@ def fill(arguments: ctypes.Structure, tensors: Mapping[str, Tensor | None]) -> N
             if part.device.type != "cpu":
                 message = f"{name} must be on the cpu; got {part.device}"
                 raise ValueError(message)
+            check(arguments, name, part)
             setattr(arguments, name, part.data_ptr())
 
 
-def call(function: str, arguments: ctypes.Structure) -> None:
+def call(function: str, arguments: Arguments) -> None:
     """Run a kernel with as many threads as torch has; the interpreter lock is free meanwhile.
 
     Raises:
@@ -322,6 +254,7 @@ def parted(x: Tensor, starts: Tensor | None, size: int) -> tuple[Tensor, Tensor]
     """
     if starts is None:
         return _whole_parted(x.shape[0], x.shape[1], size)
+    check_starts(starts, x.shape[0], x.shape[1])
     return starts.contiguous(), _parts_before(starts, size)
 
 

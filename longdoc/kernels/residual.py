@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from longdoc.kernels import memory, native_library, twice
-from longdoc.kernels.native_library import AddArguments
+from longdoc.kernels.arguments import AddArguments
 from longdoc.kernels.rms_norm import compiled
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from longdoc.kernels import memory, native_library, twice
+from longdoc.kernels.arguments import AttentionArguments
 from longdoc.kernels.attention import followed
-from longdoc.kernels.native_library import AttentionArguments
 
 
 def serves(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bool:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from longdoc.kernels import memory, native_library
-from longdoc.kernels.native_library import PANEL, ProductArguments
+from longdoc.kernels.arguments import ProductArguments
+from longdoc.kernels.native_library import PANEL
 
 TASKS, ROWS = 16, 72
 """Few blocks of so many rows are parted by columns as well, until there are so many tasks."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longdoc.kernels import native_library
 from longdoc.kernels.attention import compiled
 from longdoc.kernels.causal_attention import reference
 
@@ -50,6 +51,7 @@ def attend(
     query: Tensor, key: Tensor, value: Tensor, real: Tensor | None, scale: float, window: int
 ) -> tuple[Tensor, Tensor]:
     """Attend; gives the output, and what the way back needs."""
+    native_library.refuse_tangents()
     parts = _checked(query, key, value, real, window)
     return compiled.forward(parts, *_numbers(query, real, scale, window))
 
@@ -72,7 +74,7 @@ def go_back(
     kept: Tensor,
     scale: float,
     window: int,
-) -> list[Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Give the gradients of query, key and value."""
     parts = _checked(query, key, value, real, window)
     wanted = compiled.kept_shape(query)
@@ -85,7 +87,8 @@ def go_back(
         )
         raise ValueError(message)
     mask, *numbers = _numbers(query, real, scale, window)
-    return compiled.backward(dout, parts, mask, kept, *numbers)
+    dq, dk, dv = compiled.backward(dout, parts, mask, kept, *numbers)
+    return dq, dk, dv
 
 
 @go_back.register_fake
@@ -98,8 +101,9 @@ def _made_backward(
     kept: Tensor,
     scale: float,
     window: int,
-) -> list[Tensor]:
-    return [part.new_empty(part.shape) for part in (query, key, value)]
+) -> tuple[Tensor, Tensor, Tensor]:
+    dq, dk, dv = (part.new_empty(part.shape) for part in (query, key, value))
+    return dq, dk, dv
 
 
 def _numbers(query: Tensor, real: Tensor | None, scale: float, window: int) -> tuple[Any, ...]:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from longdoc.kernels import memory, native_library, twice
+from longdoc.kernels.arguments import ConvArguments
 from longdoc.kernels.causal_conv1d import blocked, reference
 from longdoc.kernels.exchange import Exchange, Gradients
-from longdoc.kernels.native_library import TILE, ConvArguments
+from longdoc.kernels.native_library import TILE
 
 
 def causal_conv1d(
@@ -61,6 +62,7 @@ def _conv_forward(
     silu: bool,
 ) -> Tensor:
     """Convolve ``(b, l, d)`` with ``(k, d)``."""
+    native_library.refuse_tangents()
     out = memory.empty(x.shape, x.dtype, x.device)
     inputs = _inputs(x, weight, bias, initial, starts)
     arguments = _arguments(inputs, silu)
@@ -102,6 +104,9 @@ def _conv_backward(
     gradient = native_library.rows(dout)
     arguments.dout_t = native_library.row_stride(gradient)
     k, d = weight.shape
+    if dout.shape != x.shape:
+        message = f"dout must have the shape of x, {tuple(x.shape)}; got {tuple(dout.shape)}"
+        raise ValueError(message)
     dx = _beside(x, gradients)
     arguments.dx_t = native_library.row_stride(dx)
     parts = weight.new_empty(arguments.tiles, k + 1, d)
@@ -172,12 +177,26 @@ def _inputs(
 
 def _arguments(inputs: dict[str, Any], silu: bool) -> ConvArguments:
     x, weight = inputs["x"], inputs["weight"]
+    _check_inputs(inputs)
     arguments = ConvArguments(
         d=x.shape[2], k=weight.shape[0], tiles=len(inputs["tile_documents"]), silu=silu,
         half=x.dtype == torch.bfloat16, x_t=native_library.row_stride(x),
     )  # fmt: skip
     native_library.fill(arguments, inputs)
     return arguments
+
+
+def _check_inputs(inputs: dict[str, Any]) -> None:
+    """Refuse shapes that the kernel would read beyond."""
+    d, k, documents = inputs["x"].shape[2], len(inputs["weight"]), len(inputs["starts"]) - 1
+    for name, shape in (("weight", (k, d)), ("bias", (d,)), ("initial", (documents, k - 1, d))):
+        part = inputs[name]
+        if part is not None and tuple(part.shape) != shape:
+            message = f"{name} must have shape {shape}; got {tuple(part.shape)}"
+            raise ValueError(message)
+    if not 2 <= k <= 4:
+        message = f"weight must have 2 to 4 rows; got {k}"
+        raise ValueError(message)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

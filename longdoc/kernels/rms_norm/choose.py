@@ -27,7 +27,11 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, kind: torch.dtype | None = N
         message = f"weight must have shape ({x.shape[-1]},); got {tuple(weight.shape)}"
         raise ValueError(message)
     check_numbers(x=x, weight=weight)
-    serves = native_library.available() and x.device.type == "cpu" and x.dtype != torch.float64
+    serves = (
+        native_library.available()
+        and x.device.type == "cpu" == weight.device.type
+        and x.dtype != torch.float64
+    )
     if serves:
         return compiled.rms_norm(x, weight, eps, kind)
     return reference.rms_norm(x, weight, eps).to(kind or x.dtype)

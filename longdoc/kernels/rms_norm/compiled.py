@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from longdoc.kernels import memory, native_library, twice
-from longdoc.kernels.native_library import TILE, NormArguments
+from longdoc.kernels.arguments import NormArguments
+from longdoc.kernels.native_library import TILE
 from longdoc.kernels.rms_norm import reference
 
 
@@ -40,9 +41,11 @@ def normalise(x: Tensor, weight: Tensor, eps: float, half: bool) -> tuple[Tensor
     return out, scale
 
 
-norm_forward = torch.library.custom_op(
-    "longdoc::rms_norm_forward", normalise, mutates_args=(), device_types="cpu"
-)
+@torch.library.custom_op("longdoc::rms_norm_forward", mutates_args=(), device_types="cpu")
+def norm_forward(x: Tensor, weight: Tensor, eps: float, half: bool) -> tuple[Tensor, Tensor]:
+    """Do what :func:`normalise` does."""
+    native_library.refuse_tangents()
+    return normalise(x, weight, eps, half)
 
 
 @norm_forward.register_fake

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from longdoc.kernels import memory, native_library, twice
+from longdoc.kernels.arguments import ScanArguments
 from longdoc.kernels.exchange import Exchange, Gradients
-from longdoc.kernels.native_library import MOST_STATES, SPAN, ScanArguments
+from longdoc.kernels.native_library import MOST_STATES, SPAN
 from longdoc.kernels.selective_scan import blocked
+from longdoc.kernels.selective_scan.shapes import check_inputs, check_kept, shapes_of
 
 __all__ = ["MOST_STATES", "selective_scan"]
 
@@ -103,8 +105,9 @@ def _scan_forward(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scan ``(b, l, d)``; gives the output, the last states and, with ``keep``, the kept ones."""
+    native_library.refuse_tangents()
     out = memory.empty(u.shape, u.dtype, u.device)
-    last, states = (memory.empty(s, A.dtype, A.device) for s in _shapes(u, A, starts, keep))
+    last, states = (memory.empty(s, A.dtype, A.device) for s in shapes_of(u, A, starts, keep))
     inputs = _inputs(u, delta, A, B, C, D, z, bias, initial, starts)
     arguments = _arguments(inputs, softplus)
     native_library.fill(arguments, {"out": out, "last": last, "states": states if keep else None})
@@ -132,20 +135,8 @@ def _made_forward(
     softplus: bool,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    last, states = _shapes(u, A, starts, keep)
+    last, states = shapes_of(u, A, starts, keep)
     return u.new_empty(u.shape), A.new_empty(last), A.new_empty(states)
-
-
-def _shapes(
-    u: Tensor, A: Tensor, starts: Tensor | None, keep: bool
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Give the shapes of the last states and, with ``keep``, of those that are kept."""
-    b, length, d = u.shape
-    documents = b if starts is None else starts.shape[0] - 1
-    n = A.shape[1]
-    # As many as there can be, whatever the documents' lengths.
-    spans = b * length // SPAN + documents if keep else 0
-    return (documents, d, n), (spans, d, n)
 
 
 def _scan_backward(
@@ -170,7 +161,7 @@ def _scan_backward(
 
     Without ``rates`` that of A is left out, as where A is frozen.
     """
-    _check_kept(states, u, A, starts)
+    check_kept(states, u, A, starts)
     inputs = _inputs(u, delta, A, B, C, D, z, bias, initial, starts)
     arguments = _arguments(inputs, softplus)
     gradient = native_library.rows(dout)
@@ -188,6 +179,9 @@ def _scan_backward(
         "dz": None if z is None else _beside(u, gradients),
         "dinitial": A.new_empty(documents, d, n) if initial is not None else None,
     }  # fmt: skip
+    if dout.shape != u.shape or (dlast is not None and dlast.shape != (documents, d, n)):
+        message = f"gradients must be of the outputs' shapes, {tuple(u.shape)}, {(documents, d, n)}"
+        raise ValueError(message)
     given = {"dout": gradient, "dlast": _plain(dlast), "states": states}
     if z is not None:
         arguments.dz_t = native_library.row_stride(made["dz"])
@@ -268,14 +262,6 @@ def _or_nothing(x: Tensor | None, like: Tensor) -> Tensor:
     return like.new_empty(0) if x is None else x
 
 
-def _check_kept(states: Tensor, u: Tensor, A: Tensor, starts: Tensor | None) -> None:
-    """Refuse kept states that the kernel would read beyond."""
-    wanted = _shapes(u, A, starts, keep=True)[1]
-    if tuple(states.shape) != wanted:
-        message = f"states must have shape {wanted}, as keep makes them; got {tuple(states.shape)}"
-        raise ValueError(message)
-
-
 def _inputs(
     u: Tensor,
     delta: Tensor,
@@ -300,10 +286,8 @@ def _inputs(
 
 def _arguments(inputs: dict[str, Any], softplus: bool) -> ScanArguments:
     u, A, B, starts = (inputs[name] for name in ("u", "A", "B", "starts"))
+    check_inputs(inputs)
     d, groups = u.shape[2], B.shape[2]
-    if B.shape != inputs["C"].shape:
-        message = f"C must have the shape of B, {tuple(B.shape)}; got {tuple(inputs['C'].shape)}"
-        raise ValueError(message)
     # By shapes alone, so that sums do not depend on the number of threads.
     size = next(size for size in (256, 128, 64) if size == 64 or d // groups >= 4 * size)
     arguments = ScanArguments(

@@ -1,0 +1,183 @@
+"""What kernels would read as something else, or beyond its end, is refused in a sentence."""
+
+import pytest
+import torch
+from torch.autograd import forward_ad
+from torch.nn import functional as F  # noqa: N812
+
+from longdoc.kernels import (
+    add_norm,
+    causal_attention,
+    causal_conv1d,
+    dropout,
+    gelu,
+    linear,
+    low_rank,
+    rms_norm,
+    selective_scan,
+)
+from longdoc.kernels.bfloat16 import compiled as products
+from longdoc.kernels.causal_conv1d import compiled as conv_operators
+from longdoc.kernels.rms_norm import compiled as norm_operators
+from longdoc.kernels.selective_scan import compiled as scan_operators
+from tests import tolerances
+from tests.assertions import assert_close
+from tests.kernels.against_torch import drawn, needs_native
+
+pytestmark = needs_native
+ones = torch.ones
+
+
+def convolve(**others):
+    given = {"x": ones(2, 70, 20), "weight": ones(4, 20), "bias": None, "initial": None,
+             "starts": None, **others}  # fmt: skip
+    return conv_operators.conv_forward(*given.values(), False)
+
+
+def scan(shape=(2, 70, 20), n=4, groups=1, kind=torch.float32, **others):
+    b, length, d = shape
+    wide = (b, length, groups, n)
+    given = {"u": ones(shape, dtype=kind), "delta": ones(shape, dtype=kind), "A": -ones(d, n),
+             "B": ones(wide), "C": ones(wide), "D": None, "z": None, "bias": None, "initial": None,
+             "starts": None, **others}  # fmt: skip
+    return scan_operators.scan_forward(*given.values(), True, True)
+
+
+def scan_back(**others):
+    shape, wide = (2, 70, 20), (2, 70, 1, 4)
+    states = scan()[2]
+    given = {"dout": ones(shape), "dlast": None, "u": ones(shape), "delta": ones(shape),
+             "A": -ones(20, 4), "B": ones(wide), "C": ones(wide), "D": None, "z": None,
+             "bias": None, "initial": None, "starts": None, "states": states, **others}  # fmt: skip
+    return scan_operators.scan_backward(*given.values(), True)
+
+
+def norm_back(dout=(5, 20), x=(5, 20), weight=(20,), scale=5):
+    return norm_operators.norm_backward(ones(dout), ones(x), ones(weight), ones(scale))
+
+
+REFUSED = {
+    "conv: a type": lambda: convolve(x=ones(2, 70, 20).half()),
+    "conv: a bias's type": lambda: convolve(bias=ones(20).double()),
+    "conv: documents beyond the end": lambda: convolve(
+        x=ones(1, 70, 20), starts=torch.tensor([0, 10**7])
+    ),
+    "conv: five columns": lambda: convolve(weight=ones(5, 20)),
+    "conv: columns lie apart": lambda: convolve(weight=ones(20, 4).t()),
+    "conv: a short bias": lambda: convolve(bias=ones(19)),
+    "conv: states of one document": lambda: convolve(initial=ones(1, 3, 20)),
+    "conv: a short gradient": lambda: conv_operators.conv_backward(
+        ones(2, 69, 20), ones(2, 70, 20), ones(4, 20), None, None, None, False
+    ),
+    "scan: a type": lambda: scan(kind=torch.float16),
+    "scan: types that differ": lambda: scan(delta=ones(2, 70, 20).bfloat16()),
+    "scan: short steps": lambda: scan(delta=ones(2, 69, 20)),
+    "scan: too many states": lambda: scan(n=257),
+    "scan: groups that do not part channels": lambda: scan(groups=3),
+    "scan: a short gate": lambda: scan(z=ones(2, 70, 19)),
+    "scan: first states of one document": lambda: scan(initial=ones(1, 20, 4)),
+    "scan: kept states of another type": lambda: scan_back(states=scan()[2].bfloat16()),
+    "scan: a short gradient": lambda: scan_back(dout=ones(2, 69, 20)),
+    "scan: a short gradient of states": lambda: scan_back(dlast=ones(1, 20, 4)),
+    "norm: a short gradient": lambda: norm_back(dout=(2, 20)),
+    "norm: factors of other tokens": lambda: norm_back(scale=4),
+    "low rank: other tokens": lambda: low_rank.factor_gradients(
+        ones(200, 20), ones(100, 24), ones(4, 20), ones(24, 4), 1.0
+    ),
+    "low rank: a short factor": lambda: low_rank.factor_gradients(
+        ones(200, 20), ones(200, 24), ones(4, 19), ones(24, 4), 1.0
+    ),
+    "products: float32": lambda: products.multiply(ones(12, 3), ones(3, 2)),
+    "products: float16": lambda: products.multiply(ones(40, 30).half(), ones(30, 20).half()),
+    "products: other inner sizes": lambda: products.multiply(
+        ones(40, 30).bfloat16(), ones(29, 20).bfloat16()
+    ),
+    "dropout: less than none": lambda: dropout.drop(ones(8), -0.5),
+    "dropout: no number": lambda: dropout.dropout(ones(8), float("nan"), 0),
+    "sums: less than none": lambda: add_norm(ones(2, 8), ones(2, 8), ones(8), ones(8), 1e-5, -0.5),
+    "low rank: all of it": lambda: low_rank.low_rank_linear(
+        ones(2, 20), ones(24, 20), None, ones(4, 20), ones(24, 4), 1.0, 1.0
+    ),
+    "documents: a list": lambda: causal_attention(*[ones(1, 2, 9, 8)] * 3, 1.0, starts=[0, 9]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_kernel_would_read_beyond_is_refused(name):
+    with pytest.raises(ValueError, match=r"must|divide"):
+        REFUSED[name]()
+
+
+FREED = {
+    "gelu": gelu,
+    "dropout": lambda x: dropout.drop(x, 0.5),
+    "a sum": lambda x: add_norm(x, ones(4, 8), ones(8), ones(8), 1e-5),
+}
+
+
+@pytest.mark.parametrize("name", FREED)
+def test_a_tensor_whose_memory_is_gone_is_refused(name):
+    x = ones(4, 8)
+    x.untyped_storage().resize_(0)
+    with pytest.raises(RuntimeError, match="holds no numbers itself; give a plain tensor"):
+        FREED[name](x)
+
+
+@pytest.mark.parametrize(
+    ("x", "weight"),
+    [((200, 40), (0, 40)), ((3, 200, 0), (24, 0)), ((200, 0), (24, 0)), ((200, 40), (40,))],
+)
+def test_a_product_of_nothing_or_with_a_row_is_that_of_torch(x, weight, library):
+    given = [drawn(*shape).requires_grad_() for shape in (x, weight)]
+    found, wanted = linear.linear(*given), F.linear(*given)
+    assert_close(found, wanted, tolerances.SCAN_FLOAT32)
+    pairs = zip(*(torch.autograd.grad(y.sum(), given) for y in (found, wanted)), strict=True)
+    assert all(torch.allclose(one, other) for one, other in pairs)
+
+
+class Attention(torch.nn.Module):
+    def forward(self, x):
+        return x + causal_attention(x, x, x, 0.3)
+
+
+class Scan(torch.nn.Module):
+    def forward(self, x):
+        return x + selective_scan(x, x.sigmoid(), -ones(x.shape[1], 2), x[:, :2], x[:, :2])
+
+
+class Convolution(torch.nn.Module):
+    def forward(self, x):
+        return x + causal_conv1d(x, ones(x.shape[1], 3))
+
+
+class Norm(torch.nn.Module):
+    def forward(self, x):
+        return x + rms_norm(x, ones(x.shape[-1]), 1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("module", "shape"),
+    [(Attention, (1, 2, 30, 8)), (Scan, (1, 4, 30)), (Convolution, (1, 4, 30)), (Norm, (3, 8))],
+)
+def test_an_exported_graph_has_no_tangents_and_says_so(module, shape):
+    x = drawn(*shape)
+    exported = torch.export.export(module(), (x,)).module()
+    with pytest.raises(RuntimeError, match="operators has no tangents"):
+        torch.func.jvp(exported, (x,), (x,))
+    with forward_ad.dual_level(), pytest.raises(RuntimeError, match="operators has no tangents"):
+        exported(forward_ad.make_dual(x, x))
+    assert_close(exported(x), module()(x), tolerances.SCAN_FLOAT32)
+    wanted = torch.func.jvp(module().double(), (x.double(),), (x.double(),))[1]
+    assert_close(torch.func.jvp(module(), (x,), (x,))[1].double(), wanted, tolerances.SCAN_FLOAT32)
+
+
+def test_many_gradients_go_back_at_once_through_an_exported_graph():
+    x = drawn(1, 2, 30, 8).requires_grad_()
+    exported = torch.export.export(Attention(), (x,)).module()
+    above = drawn(5, 1, 2, 30, 8)
+    found, wanted = (
+        torch.autograd.grad(module(x), x, above, is_grads_batched=True)[0]
+        for module in (exported, Attention())
+    )
+    assert_close(found, wanted, tolerances.SCAN_FLOAT32)
