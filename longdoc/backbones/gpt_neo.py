@@ -274,9 +274,9 @@ class BlockGPTNeoModel(WithoutMasks, GPTNeoModel):
             return False  # its least number masks more than that of the scores
         local = "local" in self.config.attention_layers
         window = self.config.window_size if local else None
-        return are_runs(real) or (
-            self._is_large(x, mask, cache, asked) and see_real_tokens(real, window)
-        )
+        # In float16 a score is not little enough beside a mask's least number to be lost in it.
+        fits = x.dtype != torch.float16 and self._is_large(x, mask, cache, asked)
+        return are_runs(real) or (fits and see_real_tokens(real, window))
 
     def _gives_weights(self, asked: dict[str, Any]) -> bool:
         weights = asked.get("output_attentions")

@@ -81,9 +81,11 @@ def how_it_ended(what: str, code: int, words: str) -> str:
     """Say how a process ended that should not have: by which code or signal, with which words."""
     if code >= 0:
         return f"{what} ended with code {code}: {words[-400:]}"
-    name = signal.Signals(-code).name
+    known = -code in [number.value for number in signal.Signals]
+    name = signal.Signals(-code).name if known else f"signal {-code}"
     room = "; the machine may have no memory left" if name == "SIGKILL" else ""
-    return f"{what} was ended by {name}{room}"
+    last = f": {words[-400:]}" if words else ""
+    return f"{what} was ended by {name}{room}{last}"
 
 
 def serve(order: dict[str, Any]) -> None:

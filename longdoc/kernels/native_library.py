@@ -4,8 +4,9 @@ import ctypes
 import functools
 import importlib.machinery
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ SPAN, TILE, MOST_STATES = 128, 64, 256
 """Tokens between two kept states, tokens a task of what is not recurrent, states a channel."""
 LOADED_BY = os.getpid()
 """The process that imported this; a forked child has another number."""
+Function = TypeVar("Function", bound=Callable[..., Any])
 PANEL = 32
 """Columns that a product's packed factor has room for at a time."""
 
@@ -113,18 +115,24 @@ def is_transformed() -> bool:
     return level >= 0 or torch._C._are_functorch_transforms_active()
 
 
-def refuse_tangents() -> None:
-    """Refuse an operator in a graph where tangents are carried forward: they would be left out.
+def without_tangents(function: Function) -> Function:
+    """Let what becomes an operator refuse to run in a graph where tangents are carried forward.
 
-    Raises:
-        RuntimeError: They are.
+    They would be left out without a word. An operator does not see whether its inputs have any, so
+    it refuses all calls within ``forward_ad.dual_level()`` and ``torch.func.jvp``.
     """
-    if torch.autograd.forward_ad._current_level >= 0:  # private to torch
-        message = (
-            "a graph with longdoc's operators has no tangents (torch.func.jvp, forward_ad); "
-            "carry them through the model that it was made of"
-        )
-        raise RuntimeError(message)
+
+    @functools.wraps(function)
+    def checked(*arguments: Any, **named: Any) -> Any:
+        if torch.autograd.forward_ad._current_level >= 0:  # private to torch
+            message = (
+                "a graph with longdoc's operators has no tangents and does not run within "
+                "torch.func.jvp or forward_ad.dual_level(); carry them through the model it is of"
+            )
+            raise RuntimeError(message)
+        return function(*arguments, **named)
+
+    return cast(Function, checked)
 
 
 def may_checkpoint() -> bool:

@@ -11,7 +11,7 @@ from longdoc.benchmark import limit, page, pieces, suite, training
 from longdoc.benchmark.cases import Case
 from longdoc.benchmark.limit import Rates
 from longdoc.benchmark.suite import Measured
-from longdoc.benchmark.worker import Worker
+from longdoc.benchmark.worker import Worker, how_it_ended
 from longdoc.errors import RunError
 from longdoc.kernels import native_library
 
@@ -120,6 +120,19 @@ def test_a_case_that_is_killed_says_so():
     worker._process.wait()
     with pytest.raises(RunError, match=r"ended by SIGKILL; the machine may have no memory left"):
         worker.run()
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "said"),
+    [
+        (1, "no such case", "it ended with code 1: no such case"),
+        (-6, "bad_alloc", "it was ended by SIGABRT: bad_alloc"),
+        (-9, "", "it was ended by SIGKILL; the machine may have no memory left"),
+        (-35, "", "it was ended by signal 35"),
+    ],
+)
+def test_how_a_process_ended_is_said(code, words, said):
+    assert how_it_ended("it", code, words) == said
 
 
 def test_a_line_of_the_table_has_what_was_measured():

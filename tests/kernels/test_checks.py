@@ -1,5 +1,7 @@
 """What kernels would read as something else, or beyond its end, is refused in a sentence."""
 
+import threading
+
 import pytest
 import torch
 from torch.autograd import forward_ad
@@ -181,3 +183,33 @@ def test_many_gradients_go_back_at_once_through_an_exported_graph():
         for module in (exported, Attention())
     )
     assert_close(found, wanted, tolerances.SCAN_FLOAT32)
+
+
+def test_tangents_of_another_thread_are_none_of_ours():
+    within, done = threading.Event(), threading.Event()
+
+    def elsewhere():
+        with forward_ad.dual_level():
+            within.set()
+            done.wait(30)
+
+    other = threading.Thread(target=elsewhere)
+    other.start()
+    assert within.wait(30)
+    try:
+        # What is chosen before the other thread begins runs to its end.
+        scan_operators.selective_scan(
+            drawn(1, 4, 30), drawn(1, 4, 30), -ones(4, 2), ones(1, 2, 30), ones(1, 2, 30)
+        )
+        conv_operators.causal_conv1d(drawn(1, 4, 30), ones(4, 3))
+        norm_operators.rms_norm(drawn(3, 8), ones(8), 1e-5)
+    finally:
+        done.set()
+        other.join()
+
+
+def test_a_scan_of_no_states_is_its_skip_connection():
+    u, delta, D = drawn(2, 4, 9), drawn(2, 4, 9, seed=1), drawn(4, seed=2)
+    nothing = torch.zeros(2, 0, 9)
+    found = selective_scan(u, delta, torch.zeros(4, 0), nothing, nothing, D)
+    assert_close(found, u * D[:, None], tolerances.SCAN_FLOAT32)

@@ -47,11 +47,11 @@ def causal_attention(
 
 
 @torch.library.custom_op("longdoc::causal_attention_forward", mutates_args=(), device_types="cpu")
+@native_library.without_tangents
 def attend(
     query: Tensor, key: Tensor, value: Tensor, real: Tensor | None, scale: float, window: int
 ) -> tuple[Tensor, Tensor]:
     """Attend; gives the output, and what the way back needs."""
-    native_library.refuse_tangents()
     parts = _checked(query, key, value, real, window)
     return compiled.forward(parts, *_numbers(query, real, scale, window))
 

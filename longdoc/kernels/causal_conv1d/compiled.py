@@ -62,7 +62,6 @@ def _conv_forward(
     silu: bool,
 ) -> Tensor:
     """Convolve ``(b, l, d)`` with ``(k, d)``."""
-    native_library.refuse_tangents()
     out = memory.empty(x.shape, x.dtype, x.device)
     inputs = _inputs(x, weight, bias, initial, starts)
     arguments = _arguments(inputs, silu)
@@ -72,7 +71,10 @@ def _conv_forward(
 
 
 conv_forward = torch.library.custom_op(
-    "longdoc::causal_conv1d_forward", _conv_forward, mutates_args=(), device_types="cpu"
+    "longdoc::causal_conv1d_forward",
+    native_library.without_tangents(_conv_forward),
+    mutates_args=(),
+    device_types="cpu",
 )
 
 

@@ -19,7 +19,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, kind: torch.dtype | None = N
     """
     kind = kind or x.dtype
     flat = x.float().reshape(-1, x.shape[-1])
-    out, _ = norm_forward(flat, weight.float(), eps, kind == torch.bfloat16)
+    run: Any = norm_forward if torch.compiler.is_compiling() else _Norm.apply
+    out, _ = run(flat, weight.float(), eps, kind == torch.bfloat16)
     return out.view(x.shape).to(kind)
 
 
@@ -41,11 +42,12 @@ def normalise(x: Tensor, weight: Tensor, eps: float, half: bool) -> tuple[Tensor
     return out, scale
 
 
-@torch.library.custom_op("longdoc::rms_norm_forward", mutates_args=(), device_types="cpu")
-def norm_forward(x: Tensor, weight: Tensor, eps: float, half: bool) -> tuple[Tensor, Tensor]:
-    """Do what :func:`normalise` does."""
-    native_library.refuse_tangents()
-    return normalise(x, weight, eps, half)
+norm_forward = torch.library.custom_op(
+    "longdoc::rms_norm_forward",
+    native_library.without_tangents(normalise),
+    mutates_args=(),
+    device_types="cpu",
+)
 
 
 @norm_forward.register_fake
@@ -104,3 +106,20 @@ def _backward(ctx: Any, dout: Tensor, _: Any) -> tuple[Tensor | None, ...]:
 
 
 norm_forward.register_autograd(_backward, setup_context=_setup)
+
+
+class _Norm(torch.autograd.Function):
+    """The operators outside of a compiler."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, eps: float, half: bool
+    ) -> tuple[Tensor, Tensor]:
+        output = normalise(x, weight, eps, half)
+        _setup(ctx, (x, weight, eps, half), output)
+        ctx.mark_non_differentiable(output[1])
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
+        return _backward(ctx, *above)

@@ -71,7 +71,7 @@ def selective_scan(
         and u.dtype != torch.float64
         and B.dim() > 2
         and C.dim() > 2
-        and A.shape[1] <= compiled.MOST_STATES
+        and 0 < A.shape[1] <= compiled.MOST_STATES
     )
     arguments = (u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state)
     if serves:

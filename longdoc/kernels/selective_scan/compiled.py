@@ -105,7 +105,6 @@ def _scan_forward(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scan ``(b, l, d)``; gives the output, the last states and, with ``keep``, the kept ones."""
-    native_library.refuse_tangents()
     out = memory.empty(u.shape, u.dtype, u.device)
     last, states = (memory.empty(s, A.dtype, A.device) for s in shapes_of(u, A, starts, keep))
     inputs = _inputs(u, delta, A, B, C, D, z, bias, initial, starts)
@@ -116,7 +115,10 @@ def _scan_forward(
 
 
 scan_forward = torch.library.custom_op(
-    "longdoc::selective_scan_forward", _scan_forward, mutates_args=(), device_types="cpu"
+    "longdoc::selective_scan_forward",
+    native_library.without_tangents(_scan_forward),
+    mutates_args=(),
+    device_types="cpu",
 )
 
 
