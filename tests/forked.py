@@ -27,7 +27,7 @@ class Commands:
         self._environment = dict(os.environ)
         self._process = subprocess.Popen(
             [sys.executable, "-c", "from tests import forked; forked.serve()"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
             cwd=Path(__file__).parent.parent,
         )  # fmt: skip
         atexit.register(self._end)
@@ -60,8 +60,7 @@ class Commands:
                 "arguments": arguments, "cwd": str(cwd), "environment": environment,
                 "streams": streams,
             }  # fmt: skip
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
             child = self._answer()
             if not select.select([self._process.stdout], [], [], seconds)[0]:
                 os.kill(child, 9)
@@ -72,7 +71,7 @@ class Commands:
         return subprocess.CompletedProcess(["longdoc", *arguments], code, out, err)
 
     def _answer(self) -> int:
-        # Not buffered beyond a line: select looks at the pipe alone.
+        # Nothing is read beyond a line (bufsize=0), for select looks at the pipe alone.
         return int(self._process.stdout.readline())
 
 

@@ -59,8 +59,8 @@ class BlockSelfAttention(GPTNeoSelfAttention):
             hidden_states: Shape ``(b, l, d)``.
             attention_mask: None, transformers' additive mask, or the places where documents begin
                 that lie one after the other, shape ``(documents + 1,)``; rows with padding at an
-                end, or with several documents, come as :class:`Rows`, within a graph as
-                :class:`Unread`, all else as :class:`Seen`.
+                end, or with several documents, come as :class:`Rows`, with narrow holes or within a
+                graph as :class:`Unread`, all else as :class:`Seen`.
             layer_past: A cache to fill, or one that holds tokens.
             use_cache: Whether to keep keys and values.
             output_attentions: Whether weights are wanted, for which transformers' own path runs.
@@ -272,11 +272,12 @@ class BlockGPTNeoModel(WithoutMasks, GPTNeoModel):
         real = mask.bool()
         if x.dtype == torch.float64 and not bool(real.all()):
             return False  # its least number masks more than that of the scores
+        if are_runs(real):
+            return True
+        if x.dtype == torch.float16 or not self._is_large(x, mask, cache, asked):
+            return False  # there a score is not lost in a mask's least number
         local = "local" in self.config.attention_layers
-        window = self.config.window_size if local else None
-        # In float16 a score is not little enough beside a mask's least number to be lost in it.
-        fits = x.dtype != torch.float16 and self._is_large(x, mask, cache, asked)
-        return are_runs(real) or (fits and see_real_tokens(real, window))
+        return see_real_tokens(real, self.config.window_size if local else None)
 
     def _gives_weights(self, asked: dict[str, Any]) -> bool:
         weights = asked.get("output_attentions")

@@ -38,8 +38,8 @@ def execute(
         progress: Told how far choosing the weights is.
 
     Raises:
-        RunError: A member is no complete run, or was made on other documents, or two of one name
-            differ in more than the seed.
+        RunError: A member is no complete run, or was made on other documents or in other folds, or
+            two of one name differ in more than the seed.
     """
     runs = [store.load(member) for member in settings.ensemble.members]
     digest = corpus.digest()

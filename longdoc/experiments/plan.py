@@ -92,7 +92,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file that holds settings.
 
     Raises:
-        SettingsError: The file is missing, too large, no YAML, no mapping, or says a thing twice.
+        SettingsError: The file is missing, a folder, too large, no YAML, no mapping, or says a
+            thing twice.
     """
     file = Path(path)
     if file.is_dir():

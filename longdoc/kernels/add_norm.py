@@ -33,6 +33,9 @@ def add_norm(
 
     Returns:
         The shape of ``x``, in float32 where our kernel runs.
+
+    Raises:
+        ValueError: The rate is out of range.
     """
     if not _serves(x, residual, weight, bias) or rate == 1.0:
         dropped = drop(x, rate) if rate else x

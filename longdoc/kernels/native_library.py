@@ -36,7 +36,6 @@ SPAN, TILE, MOST_STATES = 128, 64, 256
 """Tokens between two kept states, tokens a task of what is not recurrent, states a channel."""
 LOADED_BY = os.getpid()
 """The process that imported this; a forked child has another number."""
-Function = TypeVar("Function", bound=Callable[..., Any])
 PANEL = 32
 """Columns that a product's packed factor has room for at a time."""
 
@@ -109,10 +108,19 @@ def is_transformed() -> bool:
     """Say whether ``torch.func`` transforms what runs, or tangents are carried forward.
 
     Both look into torch's operations alone, also within ``torch.compile``: of our operators they
-    know no derivative, and take a tangent for none.
+    know no derivative, and take a tangent for none. A graph keeps the answer of when it was made:
+    ``torch.compile`` makes another for other transforms, and operators refuse tangents that come
+    later (:func:`without_tangents`).
     """
+    return _carries_tangents() or torch._C._are_functorch_transforms_active()
+
+
+def _carries_tangents() -> bool:
     level: int = getattr(torch.autograd.forward_ad, "_current_level", -1)  # private to torch
-    return level >= 0 or torch._C._are_functorch_transforms_active()
+    return level >= 0
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def without_tangents(function: Function) -> Function:
@@ -124,7 +132,7 @@ def without_tangents(function: Function) -> Function:
 
     @functools.wraps(function)
     def checked(*arguments: Any, **named: Any) -> Any:
-        if torch.autograd.forward_ad._current_level >= 0:  # private to torch
+        if _carries_tangents():
             message = (
                 "a graph with longdoc's operators has no tangents and does not run within "
                 "torch.func.jvp or forward_ad.dual_level(); carry them through the model it is of"

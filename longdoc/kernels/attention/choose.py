@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from longdoc.kernels.attention import compiled, matrix
+from longdoc.kernels.dropout import check_rate
 
 
 def attention(
@@ -56,9 +57,7 @@ def attention(
             f"what is not seen; got {mask.dtype}"
         )
         raise ValueError(message)
-    if not 0 <= rate < 1:
-        message = f"rate must be in 0..1, 1 excluded; got {rate}"
-        raise ValueError(message)
+    check_rate(rate)
     # It draws its seed, and is no operator.
     own = compiled.serves(query, key, value, mask) and not torch.compiler.is_compiling()
     variant = compiled if own else matrix

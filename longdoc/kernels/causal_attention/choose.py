@@ -29,7 +29,7 @@ def causal_attention(
         starts: Where documents of unequal length begin that lie one after the other in a single
             row, ``b = 1`` (see :mod:`longdoc.kernels.documents`).
         real: Which tokens are seen, shape ``(b, l)``, true and false; all without, and not with
-            ``starts``. Who would see none attends to all earlier ones in its window alike.
+            ``starts``. Who would see none attends to all in its window alike, itself among them.
 
     Returns:
         Shape ``(b, h, l, d)``.

@@ -57,9 +57,7 @@ def attend(
 
 
 @attend.register_fake
-def _made_forward(
-    query: Tensor, key: Tensor, value: Tensor, real: Tensor | None, scale: float, window: int
-) -> tuple[Tensor, Tensor]:
+def _made_forward(query: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     kept = query.new_empty(compiled.kept_shape(query), dtype=torch.float32)
     return query.new_empty(query.shape), kept
 
@@ -93,14 +91,7 @@ def go_back(
 
 @go_back.register_fake
 def _made_backward(
-    dout: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    real: Tensor | None,
-    kept: Tensor,
-    scale: float,
-    window: int,
+    dout: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     dq, dk, dv = (part.new_empty(part.shape) for part in (query, key, value))
     return dq, dk, dv
