@@ -46,14 +46,18 @@ def choose(model: PreTrainedModel, input_ids: Tensor) -> None:
         return
     weights = model.dtype
     kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weights
-    tiled = native_library.multiplies_in_tiles()
-    slow = training and bfloat16.slow() and native_library.available()
-    fastest = training and input_ids.shape[1] <= SHORT
     # A compiled graph would have the matrix instead.
-    compiled = kind == torch.bfloat16 and not torch.compiler.is_compiling()
+    serves = kind == torch.bfloat16 and not torch.compiler.is_compiling()
+    fastest = training and input_ids.shape[1] <= SHORT
+    fastest = fastest or (serves and _is_fast_in_bfloat16(training))
     # torch's fused attention has no tangents, nor does torch.func differentiate it twice.
-    fastest = fastest or (compiled and (tiled or slow)) or native_library.is_transformed()
+    fastest = fastest or native_library.is_transformed()
     config._attn_implementation = NAME if fastest and on_cpu else "sdpa"
+
+
+def _is_fast_in_bfloat16(training: bool) -> bool:
+    slow = training and bfloat16.slow() and native_library.available()
+    return native_library.multiplies_in_tiles() or slow
 
 
 def attend(

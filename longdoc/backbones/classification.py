@@ -108,8 +108,7 @@ class LastTokenClassification:
             if can_look(lengths) and int(lengths.min()) < 1:
                 message = f"document {int(lengths.argmin())} of the batch has no real token"
                 raise ValueError(message)
-            looks = not torch.compiler.is_compiling() and can_look(mask)
-            if looks and bool(mask.bool().all()):
+            if can_look(mask) and bool(mask.bool().all()):
                 # Nothing to leave out: a backbone then need not look at each token's place.
                 mask = None
         if mask is not None and self._packs(mask, kwargs):
@@ -135,9 +134,7 @@ class LastTokenClassification:
 
     def _packs(self, mask: Tensor, kwargs: dict[str, Any]) -> bool:
         """Say whether padding is left out; where it must be seen it is not."""
-        if not self.packs_documents or torch.compiler.is_compiling() or mask.device.type != "cpu":
-            return False
-        if not can_look(mask):
+        if not self.packs_documents or mask.device.type != "cpu" or not can_look(mask):
             return False
         config = self.config  # type: ignore[attr-defined]
         drops = self.training and getattr(config, "attention_dropout", 0)  # type: ignore[attr-defined]

@@ -28,6 +28,7 @@ from transformers.models.gpt_neo.modeling_gpt_neo import (
 from longdoc.backbones.activations import FastGelu
 from longdoc.backbones.parts import Seen, are_large, attend
 from longdoc.backbones.rows import Rows, Unread, are_runs, rows_of, see_real_tokens
+from longdoc.heads.pooling import can_look
 from longdoc.kernels import causal_attention
 from longdoc.kernels.documents import places_of
 
@@ -269,6 +270,8 @@ class BlockGPTNeoModel(WithoutMasks, GPTNeoModel):
             return x.dtype != torch.float64
         if mask.is_meta or isinstance(mask, FakeTensor):
             return False  # nothing can be known of it
+        if not can_look(mask):  # as in a graph
+            return x.dtype != torch.float64
         real = mask.bool()
         if x.dtype == torch.float64 and not bool(real.all()):
             return False  # its least number masks more than that of the scores

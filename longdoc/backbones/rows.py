@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from longdoc.heads.pooling import can_look
 from longdoc.kernels import causal_attention
 
 
@@ -165,7 +166,7 @@ def rows_of(
     """
     b, length = x.shape[:2]
     blind, ends = None, {}
-    if mask is not None and (torch.compiler.is_compiling() or not are_runs(mask.bool())):
+    if mask is not None and (not can_look(mask) or not are_runs(mask.bool())):
         return Unread(mask.bool())
     if mask is not None:
         real = mask.bool()

@@ -6,6 +6,8 @@ Letters: ``b`` documents in the batch, ``l`` tokens, ``d`` hidden width.
 import torch
 from torch import Tensor
 
+from longdoc.kernels import native_library
+
 
 def real_lengths(attention_mask: Tensor) -> Tensor:
     """Find where each document's last real token stands, plus one, from the mask alone.
@@ -28,9 +30,9 @@ def real_lengths(attention_mask: Tensor) -> Tensor:
 
 
 def can_look(x: Tensor) -> bool:
-    """Say whether numbers may be looked at: not while a graph is exported, nor under ``vmap``."""
+    """Say whether numbers may be looked at: not while a graph is made, nor under ``vmap``."""
     if torch.compiler.is_compiling():
-        return not torch.compiler.is_exporting()
+        return False
     functorch = torch._C._functorch  # private to torch
     while functorch.is_gradtrackingtensor(x):
         x = functorch.get_unwrapped(x)
@@ -51,6 +53,7 @@ def last_token(hidden: Tensor, lengths: Tensor) -> Tensor:
 
     Raises:
         ValueError: A length is below 1 or above ``l``.
+        RuntimeError: The same, in a graph of ``torch.compile`` or ``torch.export``.
 
     Source:
         radford2018gpt, Sec. 3.2; for Mamba gu2023mamba, App. E.3.4.
@@ -60,7 +63,10 @@ def last_token(hidden: Tensor, lengths: Tensor) -> Tensor:
         >>> last_token(hidden, torch.tensor([2]))
         tensor([[2., 3.]])
     """
-    if can_look(lengths) and (int(lengths.min()) < 1 or int(lengths.max()) > hidden.shape[1]):
+    if torch.compiler.is_compiling() and not native_library.is_transformed():
+        fits = (lengths >= 1) & (lengths <= hidden.shape[1])
+        torch._assert_async(fits.all(), "lengths must lie in 1..l: has a document no real token?")
+    elif can_look(lengths) and (int(lengths.min()) < 1 or int(lengths.max()) > hidden.shape[1]):
         low, high = int(lengths.min()), int(lengths.max())
         message = f"lengths must lie in 1..{hidden.shape[1]}; got {low}..{high}"
         raise ValueError(message)

@@ -46,6 +46,13 @@ def parted(model):
     return model
 
 
+@pytest.fixture(autouse=True)
+def _forgotten():
+    """Forget graphs of other models, of which torch keeps eight."""
+    yield
+    torch.compiler.reset()
+
+
 def learnt(model):
     return {name: part for name, part in model.named_parameters() if part.requires_grad}
 
@@ -105,6 +112,58 @@ def test_a_classifier_is_exported_for_any_length(classifier, config, adapted, ma
         with torch.no_grad():
             found, wanted = program.module()(**inputs).logits, model(**inputs).logits
         assert_close(found, wanted, tolerances.MODEL_FLOAT32)
+
+
+@pytest.mark.parametrize(("classifier", "config", "adapted"), CASES)
+def test_a_classifier_is_one_graph_forward_and_back(classifier, config, adapted):
+    model = built(classifier, config, adapted)
+    inputs = documents_of(2, 40, masked=adapted)
+    traced = torch.compile(model, backend="aot_eager", fullgraph=True)
+    parts = list(learnt(model).values())
+    found, wanted = (
+        torch.autograd.grad(each(**inputs, labels=torch.tensor([0, 2])).loss, parts)
+        for each in (traced, model)
+    )
+    for one, other in zip(found, wanted, strict=True):
+        assert_close(one, other, tolerances.SCAN_FLOAT32)
+
+
+@pytest.mark.parametrize(("classifier", "config"), tiny.CLASSIFIERS)
+def test_a_graph_refuses_a_document_of_padding_alone(classifier, config):
+    model = built(classifier, config, adapted=False).eval()
+    inputs = documents_of(2, 40, masked=True)
+    graphs = (
+        torch.compile(model, backend="aot_eager", fullgraph=True),
+        torch.export.export(model, (), inputs).module(),
+    )
+    nothing = inputs["attention_mask"].clone()
+    nothing[1] = 0
+    for graph in graphs:
+        assert_close(graph(**inputs).logits, model(**inputs).logits, tolerances.MODEL_FLOAT32)
+        with pytest.raises(RuntimeError, match="lengths must lie in 1"):
+            graph(input_ids=inputs["input_ids"], attention_mask=nothing)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(("classifier", "config"), tiny.CLASSIFIERS[:2])
+def test_each_padded_document_has_gradients_of_its_own(classifier, config, compiled):
+    model, inputs = built(classifier, config, adapted=False), tiny.padded()
+    parts = {name: part.detach() for name, part in learnt(model).items()}
+
+    def loss(parts, ids, mask):
+        given = {"input_ids": ids[None], "attention_mask": mask[None]}
+        return torch.func.functional_call(model, parts, (), given).logits.tanh().sum()
+
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0, 0))
+    each = torch.compile(each, backend="aot_eager") if compiled else each
+    found = each(parts, *inputs.values())
+    for row in range(len(inputs["input_ids"])):
+        document = {name: part[row : row + 1] for name, part in inputs.items()}
+        model.zero_grad()
+        model(**document).logits.tanh().sum().backward()
+        for name, part in learnt(model).items():
+            wanted = torch.zeros_like(part) if part.grad is None else part.grad
+            assert_close(found[name][row], wanted, tolerances.SCAN_FLOAT32, name)
 
 
 @pytest.mark.parametrize("masked", [False, True])

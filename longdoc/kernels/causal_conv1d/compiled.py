@@ -99,7 +99,7 @@ def _conv_backward(
     starts: Tensor | None,
     silu: bool,
     gradients: Gradients | None = None,
-) -> list[Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Go back; gives the gradients of x, weight, bias and the initial states."""
     inputs = _inputs(x, weight, bias, initial, starts)
     arguments = _arguments(inputs, silu)
@@ -119,7 +119,7 @@ def _conv_backward(
         native_library.fill(arguments, {"dinitial": dinitial})
     native_library.call("longdoc_conv_backward", arguments)
     found = parts.sum(0)
-    return [dx, found[:k].contiguous(), found[k].clone(), dinitial]
+    return dx, found[:k].contiguous(), found[k].clone(), dinitial
 
 
 def _beside(x: Tensor, gradients: Gradients | None) -> Tensor:
@@ -136,7 +136,7 @@ def _conv_backward_operator(
     initial: Tensor | None,
     starts: Tensor | None,
     silu: bool,
-) -> list[Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     # An operator takes tensors and numbers, no place for gradients.
     return _conv_backward(dout, x, weight, bias, initial, starts, silu)
 
@@ -155,10 +155,10 @@ def _made_backward(
     initial: Tensor | None,
     starts: Tensor | None,
     silu: bool,
-) -> list[Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     begin = weight.new_empty(0) if initial is None else torch.empty_like(initial)
-    shapes = (x.new_empty(x.shape), weight.new_empty(weight.shape), weight.new_empty(x.shape[2]))
-    return [*shapes, begin]
+    offset = weight.new_empty(x.shape[2])
+    return x.new_empty(x.shape), weight.new_empty(weight.shape), offset, begin
 
 
 def _inputs(

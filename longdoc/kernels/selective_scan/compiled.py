@@ -8,7 +8,7 @@ state every few tokens and computes the others again on the way back: nothing of
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from longdoc.kernels.selective_scan import blocked
 from longdoc.kernels.selective_scan.shapes import check_inputs, check_kept, shapes_of
 
 __all__ = ["MOST_STATES", "selective_scan"]
+
+NineTensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+"""Not a list, whose length torch could not know: batches of gradients go through no operator so."""
 
 
 def selective_scan(
@@ -158,7 +161,7 @@ def _scan_backward(
     softplus: bool,
     gradients: Gradients | None = None,
     rates: bool = True,
-) -> list[Tensor]:
+) -> NineTensors:
     """Go back; gives the gradients of u, delta, A, B, C, D, z, bias and the initial states.
 
     Without ``rates`` that of A is left out, as where A is frozen.
@@ -182,7 +185,8 @@ def _scan_backward(
         "dinitial": A.new_empty(documents, d, n) if initial is not None else None,
     }  # fmt: skip
     if dout.shape != u.shape or (dlast is not None and dlast.shape != (documents, d, n)):
-        message = f"gradients must be of the outputs' shapes, {tuple(u.shape)}, {(documents, d, n)}"
+        came = [tuple(part.shape) for part in (dout, dlast) if part is not None]
+        message = f"dout must have shape {tuple(u.shape)}, dlast {(documents, d, n)}; got {came}"
         raise ValueError(message)
     given = {"dout": gradient, "dlast": _plain(dlast), "states": states}
     if z is not None:
@@ -196,7 +200,7 @@ def _scan_backward(
         by_token = made[name][:, 0].transpose(0, 1)
         made[name] = by_token.reshape(b, length, groups, n).contiguous()
     order = ("du", "ddelta", "dA", "dB", "dC", "dD", "dz", "dbias", "dinitial")
-    return [_or_nothing(made[name], A) for name in order]
+    return cast(NineTensors, tuple(_or_nothing(made[name], A) for name in order))
 
 
 def _beside(u: Tensor, gradients: Gradients | None) -> Tensor:
@@ -223,7 +227,7 @@ def _scan_backward_operator(
     starts: Tensor | None,
     states: Tensor,
     softplus: bool,
-) -> list[Tensor]:
+) -> NineTensors:
     # An operator takes tensors and numbers, no place for gradients.
     return _scan_backward(
         dout, dlast, u, delta, A, B, C, D, z, bias, initial, starts, states, softplus
@@ -254,10 +258,11 @@ def _made_backward(
     starts: Tensor | None,
     states: Tensor,
     softplus: bool,
-) -> list[Tensor]:
+) -> NineTensors:
     d = A.new_empty(A.shape[0])
     like = (u, u, A, B, C, d, u if z is not None else None, d, initial)
-    return [A.new_empty(0) if x is None else x.new_empty(x.shape) for x in like]
+    made = (A.new_empty(0) if x is None else x.new_empty(x.shape) for x in like)
+    return cast(NineTensors, tuple(made))
 
 
 def _or_nothing(x: Tensor | None, like: Tensor) -> Tensor:
