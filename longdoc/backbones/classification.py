@@ -77,7 +77,8 @@ class LastTokenClassification:
 
     def head(self, vectors: Tensor) -> Tensor:
         """Give logits ``(b, c)`` of vectors ``(b, d)``."""
-        if not torch.is_autocast_enabled(vectors.device.type):
+        device = vectors.device.type
+        if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
             # Mamba's last state is float32 whatever its weights are.
             vectors = vectors.to(next(self.score.parameters()).dtype)  # type: ignore[attr-defined]
         logits: Tensor = self.score(vectors)  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ Letters: ``b`` documents in the batch, ``l`` tokens, ``d`` hidden width.
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from longdoc.kernels import native_library
 
@@ -30,8 +31,8 @@ def real_lengths(attention_mask: Tensor) -> Tensor:
 
 
 def can_look(x: Tensor) -> bool:
-    """Say whether numbers may be looked at: not while a graph is made, nor under ``vmap``."""
-    if torch.compiler.is_compiling():
+    """Say whether numbers may be looked at: in no graph, not under ``vmap``, nor where none are."""
+    if torch.compiler.is_compiling() or x.is_meta or isinstance(x, FakeTensor):
         return False
     functorch = torch._C._functorch  # private to torch
     while functorch.is_gradtrackingtensor(x):

@@ -101,7 +101,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         Shape ``(..., n)``, in autocast's type where it is on.
     """
-    if torch.compiler.is_compiling() or native_library.is_transformed():
+    if torch.compiler.is_compiling() or native_library.is_followed():
         return F.linear(x, weight, bias)
     kind = kind_of_products(x)
     fewest = bfloat16.FEWEST if kind == torch.bfloat16 else FEWEST

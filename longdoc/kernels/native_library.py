@@ -82,25 +82,26 @@ def _pool() -> int | None:
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def available() -> bool:
     """Say whether the compiled kernels run; not while torch must see every operation itself."""
-    return load() is not None and not _is_recorded() and not is_transformed()
+    return load() is not None and not is_followed()
+
+
+def is_followed() -> bool:
+    """Say whether something looks into each of torch's operations, and into no others."""
+    return _is_recorded() or is_transformed()
 
 
 def _is_recorded() -> bool:
-    """Say whether operators are noted down (``torch.jit.trace``, ``make_fx``), or tensors fake.
+    """Say whether operations are noted down, counted, or made on tensors of no numbers.
 
-    torch's own operators must be seen then. ``torch.compile`` and ``torch.export`` are another
-    matter: they know ours.
+    So do ``torch.jit.trace``, ``make_fx``, ``FlopCounterMode`` and every other dispatch mode.
+    ``torch.compile`` and ``torch.export`` are another matter: they know our operators.
     """
     if torch.compiler.is_compiling():
         return False
     if torch._C._is_tracing():  # what torch.jit.is_tracing asks
         return True
-    try:
-        kinds = torch._C._TorchDispatchModeKey
-        modes = [torch._C._get_dispatch_mode(kind) for kind in (kinds.FAKE, kinds.PROXY)]
-    except AttributeError:  # private to torch
-        return False
-    return any(mode is not None for mode in modes)
+    count: int = getattr(torch._C, "_len_torch_dispatch_stack", int)()  # private to torch
+    return count > 0
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

@@ -1,9 +1,11 @@
-"""Gradients of gradients, and torch.func, through whole classifiers."""
+"""Whole classifiers seen by torch's own tools: torch.func, compilers, counters, other devices."""
 
 import copy
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig
 
 from longdoc.adapters.lora import add_lora
@@ -203,6 +205,37 @@ def test_compiled_gpt_neo_reads_what_it_reads_otherwise(padding):
     for one, other in zip(first, second, strict=True):
         if other is not None:
             assert_close(one, other, tolerances.SCAN_FLOAT32)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("classifier", "config"), tiny.CLASSIFIERS)
+def test_torchs_counter_sees_every_product(classifier, config, kind):
+    model = built(classifier, config, adapted=False).to(kind)
+    with FlopCounterMode(display=False) as counter:
+        model(**documents_of(2, 40, masked=False)).logits.sum().backward()
+    counts = counter.get_flop_counts()["Global"]
+    found = counts[torch.ops.aten.mm] + counts.get(torch.ops.aten.addmm, 0)
+    wanted = 0
+    for name, part in model.named_modules():
+        if isinstance(part, torch.nn.Linear):
+            # Forward, and back to inputs and to weights; Mamba goes forward within the layer twice.
+            times = 3 + name.endswith(("x_proj", "dt_proj"))
+            wanted += times * 2 * (2 if part is model.score else 2 * 40) * part.weight.numel()
+    assert found == wanted
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("classifier", "config"), tiny.CLASSIFIERS[:2])
+def test_a_classifier_without_numbers_gives_shapes(classifier, config, masked):
+    inputs = documents_of(2, 40, masked)
+    with torch.device("meta"):
+        model = classifier(config()).eval()
+    found = model(**{name: part.to("meta") for name, part in inputs.items()}).logits
+    assert (found.shape, found.is_meta) == ((2, 3), True)
+    with FakeTensorMode() as mode:
+        model = classifier(config()).eval()
+        fake = {name: mode.from_tensor(part) for name, part in inputs.items()}
+        assert model(**fake).logits.shape == (2, 3)
 
 
 def documents_of(b, length, masked):
