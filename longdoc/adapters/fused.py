@@ -32,7 +32,7 @@ class FusedLoraLinear(lora.Linear):
         """Give the one active adapter if it is nothing but LoRA on a float32 layer of a CPU."""
         if args or kwargs or self.disable_adapters or self.merged:
             return None
-        if torch.compiler.is_compiling() or native_library.is_followed():
+        if torch.compiler.is_compiling() or native_library.is_transformed():
             return None
         names = [name for name in self.active_adapters if name in self.lora_A]
         if len(names) != 1 or len(self.active_adapters) != 1 or names[0] in self.lora_variant:

@@ -218,7 +218,8 @@ class BlockGPTNeoModel(WithoutMasks, GPTNeoModel):
         if attention_mask is None or attention_mask.dim() != 1:
             cache = self._cache(cache, kwargs.get("use_cache"))
             tells = position_ids is not None and attention_mask is None and cache is None
-            undecided = tells and torch.compiler.is_compiling()
+            unknown = torch.compiler.is_compiling() or x.is_meta or isinstance(x, FakeTensor)
+            undecided = tells and unknown
             serves = not undecided and self._serves(x, attention_mask, cache, kwargs)
             if serves:
                 laid = rows_of(x, attention_mask, position_ids, cache is not None)

@@ -176,7 +176,9 @@ def _label_table(corpus: Corpus, measured: Imbalance) -> None:
     for split in SPLITS:
         table.add_column(f"{split} ({len(corpus.splits[split])})", justify="right")
         table.add_column("share", justify="right")
-    table.add_column("IRLbl", justify="right")
+        if split == "train":
+            # Not the last: what a narrow terminal has no room for is cut off there.
+            table.add_column("IRLbl", justify="right")
     for label, rows in counted.items():
         cells = []
         for split in SPLITS:
@@ -186,14 +188,18 @@ def _label_table(corpus: Corpus, measured: Imbalance) -> None:
                 if row_or_none
                 else ["–", "–"]
             )
-        ratio = ratios.get(label, math.nan)
+            if split == "train":
+                ratio = ratios.get(label, math.nan)
+                cells.append("–" if math.isnan(ratio) else f"{ratio:.1f}")
         if corpus.label_names:
             cells.insert(0, printable(corpus.label_names.get(label, "")))
-        table.add_row(printable(label), *cells, "–" if math.isnan(ratio) else f"{ratio:.1f}")
+        table.add_row(printable(label), *cells)
     table.add_section()
-    means = [f"{statistics.labels_per_document(corpus, split):.2f}" for split in SPLITS]
-    blank = [""] if corpus.label_names else []
-    table.add_row("labels a document", *blank, *(cell for mean in means for cell in (mean, "")))
+    means = [[""]] if corpus.label_names else []
+    for split in SPLITS:
+        mean = f"{statistics.labels_per_document(corpus, split):.2f}"
+        means.append([mean, "", *([""] if split == "train" else [])])
+    table.add_row("labels a document", *(cell for cells in means for cell in cells))
     console().print(table)
     print(
         f"training labels: mean IR {measured.mean_ratio:.2f}, CVIR {measured.variation:.2f}, "

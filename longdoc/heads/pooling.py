@@ -32,12 +32,12 @@ def real_lengths(attention_mask: Tensor) -> Tensor:
 
 def can_look(x: Tensor) -> bool:
     """Say whether numbers may be looked at: in no graph, not under ``vmap``, nor where none are."""
-    if torch.compiler.is_compiling() or x.is_meta or isinstance(x, FakeTensor):
+    if torch.compiler.is_compiling():
         return False
     functorch = torch._C._functorch  # private to torch
     while functorch.is_gradtrackingtensor(x):
         x = functorch.get_unwrapped(x)
-    return not functorch.is_batchedtensor(x)
+    return not (x.is_meta or isinstance(x, FakeTensor) or functorch.is_batchedtensor(x))
 
 
 def last_token(hidden: Tensor, lengths: Tensor) -> Tensor:

@@ -103,7 +103,7 @@ def _epochs(
     size = len(drawn(0)[0])
 
     @functools.lru_cache(maxsize=1)
-    def draw(epoch: int) -> NDArray[np.int64]:
+    def kept(epoch: int) -> NDArray[np.int64]:
         rows, generator = drawn(epoch)
         if len(rows) >= size:  # clones stand last
             return rows[:size]
@@ -116,7 +116,7 @@ def _epochs(
         more = generator.choice(pool, missing, replace=False)
         return np.concatenate([rows, more])
 
-    return draw
+    return lambda epoch: kept(epoch).copy()  # whoever changes it changes no other
 
 
 def prior_shift(sampled: Frequencies, real: Frequencies, kind: Kind) -> NDArray[np.float64]:

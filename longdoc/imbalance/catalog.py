@@ -105,13 +105,13 @@ def _asymmetric(f: Frequencies, kind: Kind, s: ImbalanceSettings, weight: float)
     )
 
 
-def _effective(f: Frequencies, s: ImbalanceSettings) -> Weighting:
-    return EffectiveWeighting(f, s.beta)
+def _effective(f: Frequencies, binary: bool, s: ImbalanceSettings) -> Weighting:
+    return EffectiveWeighting(f, binary, s.beta)
 
 
-def _rebalanced(f: Frequencies, s: ImbalanceSettings) -> Weighting:
+def _rebalanced(f: Frequencies, binary: bool, s: ImbalanceSettings) -> Weighting:
     mu = REUTERS_MU if s.mu is None else s.mu
-    return Rebalancing(f, map_alpha=s.map_alpha, map_beta=s.map_beta, mu=mu)
+    return Rebalancing(f, binary, map_alpha=s.map_alpha, map_beta=s.map_beta, mu=mu)
 
 
 def _tolerant(f: Frequencies, s: ImbalanceSettings) -> Tolerance:
@@ -124,14 +124,14 @@ def _balanced(
     s: ImbalanceSettings,
     weight: float,
     *,
-    weights: Callable[[Frequencies, ImbalanceSettings], Weighting] | None = None,
+    weights: Callable[[Frequencies, bool, ImbalanceSettings], Weighting] | None = None,
     tolerates: bool = False,
     focal: bool = True,
 ) -> LabelLoss:
     if kind == "multi-class":
         return SoftmaxLoss(gamma=s.gamma, weight=weight)
     return BalancedLoss(
-        weights=weights(f, s) if weights else None,
+        weights=weights(f, kind == "binary", s) if weights else None,
         tolerance=_tolerant(f, s) if tolerates else None,
         gamma=s.gamma if focal else None,
         alpha=s.alpha,

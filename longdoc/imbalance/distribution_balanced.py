@@ -86,13 +86,12 @@ class Weighting(torch.nn.Module, ABC):
 
 
 class EffectiveWeighting(Weighting):
-    """(1 - beta) / (1 - beta ** n); with one logit its absence weighs by its own documents."""
+    """(1 - beta) / (1 - beta ** n); of a binary task absence weighs by its own documents."""
 
-    def __init__(self, frequencies: Frequencies, beta: float) -> None:
+    def __init__(self, frequencies: Frequencies, binary: bool, beta: float) -> None:
         super().__init__()
         positive = effective_weights(frequencies.counts, beta)
-        alone = len(frequencies.counts) == 1
-        negative = effective_weights(frequencies.others().counts, beta) if alone else positive
+        negative = effective_weights(frequencies.others().counts, beta) if binary else positive
         self.positive: Tensor
         self.negative: Tensor
         self.register_buffer("positive", positive)
@@ -108,19 +107,24 @@ class Rebalancing(Weighting):
 
     A document is drawn once for each of its labels when labels are drawn alike; r is what one
     label contributes to that, (1 / n) over the sum of it over the document's labels. A document
-    without labels has r infinite. With one logit the label's absence is a label too.
+    without labels has r infinite. Of a binary task the label's absence is a label too.
     """
 
     def __init__(
-        self, frequencies: Frequencies, *, map_alpha: float, map_beta: float, mu: float
+        self,
+        frequencies: Frequencies,
+        binary: bool,
+        *,
+        map_alpha: float,
+        map_beta: float,
+        mu: float,
     ) -> None:
         super().__init__()
         self.map_alpha, self.map_beta, self.mu = map_alpha, map_beta, mu
         self.inverse: Tensor
         self.absent: Tensor | None
         self.register_buffer("inverse", frequencies.inverse())
-        alone = len(frequencies.counts) == 1
-        self.register_buffer("absent", frequencies.others().inverse() if alone else None)
+        self.register_buffer("absent", frequencies.others().inverse() if binary else None)
 
     def forward(self, positive: Tensor, z: Tensor) -> Tensor:
         """Give a weight an entry, shape ``(b, c)``."""

@@ -70,9 +70,14 @@ def count(
     number = _documents(documents)
     try:
         given: Any = label_counts
-        given = given.detach().cpu().double().numpy() if isinstance(given, Tensor) else given
+        if isinstance(given, Tensor):
+            # By way of double: NumPy has not every tensor's type.
+            whole_type = given.dtype if given.dtype == torch.bool else torch.float64
+            given = given.detach().cpu().to(whole_type).numpy()
         counts = torch.from_numpy(np.array(given, dtype=np.float64))
-    except (TypeError, ValueError, OverflowError):
+        if any(isinstance(part, str | bool | np.bool_) for part in np.array(given).flat):
+            counts = torch.empty(0)  # truth and text are no counts
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         counts = torch.empty(0)
     whole = counts.ndim == 1 and len(counts) > 0 and bool((counts == counts.round()).all())
     if not whole or counts.min() < 0 or counts.max() > number:
@@ -91,7 +96,8 @@ def _documents(number: Any) -> int:
         SettingsError: It is none of 1 or more.
     """
     given = number.item() if getattr(number, "ndim", None) == 0 else number
-    fits = isinstance(given, int | float) and 1 <= given < 2**53 and given == int(given)
+    counted = isinstance(given, int | float) and not isinstance(given, bool)
+    fits = counted and 1 <= given < 2**53 and given == int(given)
     require(fits, "n_documents", "a whole number of 1 or more", number)
     return int(given)
 

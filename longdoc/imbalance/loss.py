@@ -37,12 +37,22 @@ class LabelLoss(nn.Module, ABC):
 
         return super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
 
+    def extra_repr(self) -> str:
+        """Name the numbers it was built with."""
+        kinds = (int, float, str)
+        given = {name: part for name, part in vars(self).items() if type(part) in kinds}
+        return ", ".join(f"{name}={part!r}" for name, part in given.items() if name[0] != "_")
+
     @abstractmethod
     def documents(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Give each document's loss, shape ``(b,)``; float32, or float64 for such logits."""
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Give the loss of the batch, a scalar."""
+        """Give the loss of the batch, a scalar.
+
+        Targets are zeros and ones; within a graph and under ``vmap``, where nobody can look, what
+        is above a half counts as one.
+        """
         if not isinstance(logits, Tensor) or not isinstance(targets, Tensor):
             kinds = f"{type(logits).__name__} and {type(targets).__name__}"
             message = f"logits and targets must be tensors of shape (b, c); got {kinds}"
@@ -58,10 +68,10 @@ class LabelLoss(nn.Module, ABC):
         if logits.device != targets.device:
             message = f"logits are on {logits.device}, targets on {targets.device}: use one device"
             raise ValueError(message)
-        if self.width not in (None, logits.shape[1]):
+        if self.width is not None and self.width != logits.shape[1]:
             message = f"this loss is for {self.width} logits a document; got {logits.shape[1]}"
             raise ValueError(message)
-        if not len(logits):
+        if logits.shape[0] == 0:
             message = "a batch of no documents has no loss"
             raise ValueError(message)
         _check_targets(targets)

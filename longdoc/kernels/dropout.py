@@ -65,7 +65,7 @@ def drop(x: Tensor, rate: float) -> Tensor:
         rate: In 0..1.
     """
     known = x.dtype in (torch.float32, torch.bfloat16) and x.device.type == "cpu"
-    seen = torch.compiler.is_compiling() or native_library.is_followed()
+    seen = torch.compiler.is_compiling() or native_library.is_transformed()
     if rate in (0.0, 1.0) or not known or seen:
         return nn.functional.dropout(x, rate)
     return drop_by(x, rate, int(torch.randint(2**62, (), device="cpu")))

@@ -28,7 +28,8 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if bfloat16.serves(x, weight):
         return shaped(bfloat16.multiply(rows, weight.t(), bias), x)
     many = x.numel() >= FEWEST * max(1, x.shape[-1])
-    if many and x.dtype == torch.float32 and x.device.type == "cpu" and _onednn is not None:
+    serves = many and _onednn is not None and not native_library.is_counted()
+    if serves and x.dtype == torch.float32 and x.device.type == "cpu":
         # oneDNN reads the bias without its strides.
         offset = None if bias is None else bias.expand(weight.shape[0]).to(x.dtype).contiguous()
         return shaped(_onednn(rows, weight, offset, "none", [], ""), x)
@@ -101,7 +102,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         Shape ``(..., n)``, in autocast's type where it is on.
     """
-    if torch.compiler.is_compiling() or native_library.is_followed():
+    if torch.compiler.is_compiling() or native_library.is_transformed():
         return F.linear(x, weight, bias)
     kind = kind_of_products(x)
     fewest = bfloat16.FEWEST if kind == torch.bfloat16 else FEWEST

@@ -191,11 +191,11 @@ def factor_gradients(
 
 
 def _kernel_serves(x: Tensor, dy: Tensor, a: Tensor, b: Tensor) -> bool:
-    """Say whether the kernel is of these types, and faster than torch's products."""
+    """Say whether the kernel is of these types, faster than torch's products, and not counted."""
     tokens, factors = {x.dtype, dy.dtype}, {a.dtype, b.dtype}
     on_cpu = all(part.device.type == "cpu" for part in (x, dy, a, b))
     known = tokens == {torch.float32} or bfloat16.serves(x, dy)
-    return on_cpu and known and factors == {torch.float32}
+    return on_cpu and known and factors == {torch.float32} and not native_library.is_counted()
 
 
 def _compiled_gradients(

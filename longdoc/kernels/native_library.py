@@ -82,26 +82,25 @@ def _pool() -> int | None:
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def available() -> bool:
     """Say whether the compiled kernels run; not while torch must see every operation itself."""
-    return load() is not None and not is_followed()
-
-
-def is_followed() -> bool:
-    """Say whether something looks into each of torch's operations, and into no others."""
-    return _is_recorded() or is_transformed()
+    return load() is not None and not _is_recorded() and not is_transformed()
 
 
 def _is_recorded() -> bool:
-    """Say whether operations are noted down, counted, or made on tensors of no numbers.
+    """Say whether operators are noted down (``torch.jit.trace``, ``make_fx``), or tensors fake.
 
-    So do ``torch.jit.trace``, ``make_fx``, ``FlopCounterMode`` and every other dispatch mode.
-    ``torch.compile`` and ``torch.export`` are another matter: they know our operators.
+    torch's own operators must be seen then. ``torch.compile`` and ``torch.export`` are another
+    matter: they know ours.
     """
     if torch.compiler.is_compiling():
         return False
     if torch._C._is_tracing():  # what torch.jit.is_tracing asks
         return True
-    count: int = getattr(torch._C, "_len_torch_dispatch_stack", int)()  # private to torch
-    return count > 0
+    try:
+        kinds = torch._C._TorchDispatchModeKey
+        modes = [torch._C._get_dispatch_mode(kind) for kind in (kinds.FAKE, kinds.PROXY)]
+    except AttributeError:  # private to torch
+        return False
+    return any(mode is not None for mode in modes)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -114,6 +113,18 @@ def is_transformed() -> bool:
     later (:func:`without_tangents`).
     """
     return _carries_tangents() or torch._C._are_functorch_transforms_active()
+
+
+def is_counted() -> bool:
+    """Say whether a dispatch mode looks at torch's operations (``FlopCounterMode`` and others).
+
+    Products are then torch's plain ones, which counters know. Nothing else changes, neither what is
+    kept for the way back nor what dropout draws, as a mode may be on in one direction alone.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    count: int = getattr(torch._C, "_len_torch_dispatch_stack", int)()  # private to torch
+    return count > 0
 
 
 def _carries_tangents() -> bool:

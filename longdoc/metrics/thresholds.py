@@ -4,7 +4,7 @@ Chosen on validation, never on the test. Letters: ``n`` documents, ``c`` labels.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +98,7 @@ def best_threshold(truth: Matrix, scores: NDArray[np.float32]) -> float:
     scored[:-1][values[:-1] == below[:-1]] = -1.0  # equal scores cannot be parted
     scored[values <= 0] = -1.0
     best = int(scored.argmax())
-    return float((values[best] + below[best]) / 2)
+    return float(_between(values[best], below[best]))
 
 
 def _leading(
@@ -150,10 +150,19 @@ def best_binary_threshold(truth: NDArray[np.bool_], scores: NDArray[np.float32])
     positive = ratio(2.0 * tp, taken + positives)
     negative = ratio(2.0 * tn, (total - taken) + (total - positives))
     scored = positive + negative
-    cuts = np.append(_above(values[0]), (values + np.append(values[1:], 0.0)) / 2)
+    cuts = np.append(_above(values[0]), _between(values, np.append(values[1:], 0.0)))
     scored[1:-1][values[:-1] == values[1:]] = -1.0  # equal scores cannot be parted
     scored[1:][values <= 0] = -1.0
     return float(cuts[scored.argmax()])
+
+
+def _between(upper: Any, lower: Any) -> Any:
+    """Give half way between scores; the upper one where NumPy would round that to the lower one.
+
+    It rounds to float32 where such scores are compared with a Python number.
+    """
+    middle = (upper + lower) / 2
+    return np.where(np.float32(middle) > lower, middle, upper)
 
 
 def _above(score: float) -> float:
@@ -180,7 +189,7 @@ def expected_count_threshold(scores: NDArray[np.float32], share: float) -> float
     count = min(max(1, round(share * len(scores))), len(scores))
     while count and ordered[count - 1] == ordered[count]:
         count -= 1
-    return float((ordered[count - 1] + ordered[count]) / 2) if count else None
+    return float(_between(ordered[count - 1], ordered[count])) if count else None
 
 
 def expected_shares(

@@ -1,6 +1,7 @@
 """Whole classifiers seen by torch's own tools: torch.func, compilers, counters, other devices."""
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -32,11 +33,11 @@ CASES = [
 ]
 
 
-def built(classifier, config, adapted):
+def built(classifier, config, adapted, dropout=0.0):
     torch.manual_seed(1)
     model = classifier(config())
     if adapted:
-        add_lora(model, rank=2, dropout=0.0)
+        add_lora(model, rank=2, dropout=dropout)
         for name, part in model.named_parameters():
             if "lora_B" in name:  # zeros otherwise
                 torch.nn.init.normal_(part, std=0.1)
@@ -224,6 +225,40 @@ def test_torchs_counter_sees_every_product(classifier, config, kind):
     assert found == wanted
 
 
+@pytest.mark.parametrize("counted", ["forward", "back"])
+@pytest.mark.parametrize(("classifier", "config", "adapted"), CASES[1::2])
+def test_gradients_are_the_same_where_one_direction_is_counted(
+    classifier, config, adapted, counted
+):
+    """What dropout drops is drawn anew on the way back."""
+
+    def gradients(*modes):
+        model = built(classifier, config, adapted, dropout=0.3)
+        torch.manual_seed(5)
+        with modes[0]:
+            loss = model(**tiny.padded()).logits.tanh().sum()
+        with modes[1]:
+            return torch.autograd.grad(loss, list(learnt(model).values()))
+
+    counter = FlopCounterMode(display=False)
+    modes = (counter, nullcontext()) if counted == "forward" else (nullcontext(), counter)
+    for found, wanted in zip(
+        gradients(*modes), gradients(nullcontext(), nullcontext()), strict=True
+    ):
+        assert_close(found, wanted, tolerances.SCAN_FLOAT32)
+    assert counter.get_total_flops()
+
+
+@pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects")
+@pytest.mark.parametrize(("classifier", "config"), tiny.CLASSIFIERS)
+def test_a_strictly_exported_classifier_runs(classifier, config):
+    model, inputs = built(classifier, config, adapted=False).eval(), documents_of(2, 40, True)
+    program = torch.export.export(model, (), inputs, strict=True)
+    assert_close(
+        program.module()(**inputs).logits, model(**inputs).logits, tolerances.MODEL_FLOAT32
+    )
+
+
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("classifier", "config"), tiny.CLASSIFIERS[:2])
 def test_a_classifier_without_numbers_gives_shapes(classifier, config, masked):
@@ -236,6 +271,11 @@ def test_a_classifier_without_numbers_gives_shapes(classifier, config, masked):
         model = classifier(config()).eval()
         fake = {name: mode.from_tensor(part) for name, part in inputs.items()}
         assert model(**fake).logits.shape == (2, 3)
+        parts = {name: part.detach() for name, part in model.named_parameters()}
+        first = torch.func.grad(
+            lambda parts: torch.func.functional_call(model, parts, (), fake).logits.sum()
+        )(parts)
+    assert all(first[name].shape == part.shape for name, part in parts.items())
 
 
 def documents_of(b, length, masked):

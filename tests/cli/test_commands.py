@@ -141,12 +141,23 @@ def test_brackets_in_names_are_no_markup(tmp_path):
 
 
 def test_labels_that_begin_alike_are_told_apart_in_a_narrow_terminal(tmp_path):
-    rows = [{"text": "a b", "labels": [f"alike-until-the-{end}"]} for end in ("tenth", "end") * 9]
+    ends = ["tenth", "end", "end"]
+    rows = [{"text": "a b", "labels": [f"alike-until-the-{end}"]} for end in ends * 9]
     file = write_jsonl(tmp_path / "own.jsonl", rows)
     done = run_command("datasets", "labels", str(file), COLUMNS="80")
     assert done.returncode == 0, done.stderr
     assert "alike-until-the-tenth" in done.stdout
     assert "alike-until-the-end" in done.stdout
+    heads, cells = (
+        [cell.strip() for cell in re.split("[│┃]", line)]
+        for line in done.stdout.splitlines()
+        if "IRLbl" in line or "alike-until-the-tenth" in line
+    )
+    counts = json.loads(run_command("datasets", "labels", str(file), "--format", "json").stdout)[
+        "splits"
+    ]["train"]["labels"]
+    wanted = counts["alike-until-the-end"] / counts["alike-until-the-tenth"]
+    assert cells[heads.index("IRLbl")] == f"{wanted:.1f}"
 
 
 def test_labels_as_json_csv_and_table(tmp_path):

@@ -165,6 +165,30 @@ def test_documents_add_up_however_a_batch_is_cut(name):
     assert_close(parts, loss.documents(logits, targets), tolerances.FLOAT64)
 
 
+@pytest.mark.parametrize("name", list(equations.PARTS))
+def test_one_label_of_several_documents_has_the_published_equation(name):
+    """Absence is a label of its own in binary tasks alone."""
+    logits, targets = batch(labels=1)
+    loss = build_loss(name, [30], DOCUMENTS)
+    wanted = equations.published(name, logits, targets, [30], DOCUMENTS)
+    assert_close(loss(logits, targets), wanted, tolerances.FLOAT64)
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_a_loss_is_one_graph_for_any_number_of_documents_and_labels(name):
+    torch.compiler.reset()
+    for labels in (4, 6):
+        loss = build_loss(name, [3] * labels, DOCUMENTS)
+        graph = torch.compile(loss, backend="aot_eager", fullgraph=True, dynamic=True)
+        for documents in (5, 9):
+            logits, targets = batch(documents=documents, labels=labels)
+            assert_close(graph(logits, targets), loss(logits, targets), tolerances.FLOAT64)
+    shapes = ({0: torch.export.Dim("b")},) * 2
+    program = torch.export.export(loss, (logits, targets), dynamic_shapes=shapes)
+    found = program.module()(logits[:3], targets[:3])
+    assert_close(found, loss(logits[:3], targets[:3]), tolerances.FLOAT64)
+
+
 @pytest.mark.parametrize("name", list(LOSSES))
 def test_a_binary_task_has_one_logit(name):
     logits, targets = batch(labels=1)
@@ -228,6 +252,11 @@ def test_focal_softmax_equals_its_equation():
         (("db", [], 10, {}), "label_counts must be"),
         (("db", [0.5], 10, {}), "label_counts must be"),
         (("db", [[1]], 10, {}), "label_counts must be"),
+        (("db", [True, False], 10, {}), "label_counts must be"),
+        (("db", ["3", "1"], 10, {}), "label_counts must be"),
+        (("db", torch.tensor([True]), 10, {}), "label_counts must be"),
+        (("db", torch.ones(2, device="meta"), 10, {}), "label_counts must be"),
+        (("db", [1], True, {}), "n_documents must be a whole number of 1 or more; got True"),
         (("db", [0], 0, {}), "n_documents must be a whole number of 1 or more; got 0"),
         (("asl", [3, 4], 10, {"kind": "multi-class"}), "is not for labels that exclude each other"),
         (("fl", [3, 4], 10, {"kind": "multi-class", "alpha": 0.3}), "the loss fl has no 'alpha'"),

@@ -199,6 +199,14 @@ def test_prior_correction_without_a_sampler_is_refused():
     assert answer.logit_shift[-1] < 0, "a rare label was made more frequent"
 
 
+def test_an_epoch_is_the_same_whatever_was_done_to_the_one_before():
+    truth = np.eye(6, dtype=bool)[[0] * 9 + [1] * 3 + [2]]
+    draw = work_out(ImbalanceSettings(sampler="oversampling"), truth, "multi-label", 0).draw
+    wanted = draw(0).tolist()
+    draw(0)[:] = 5
+    assert draw(0).tolist() == wanted
+
+
 def test_a_binary_answer_has_one_logit():
     truth = np.array([[True, False]] * 30 + [[False, True]] * 3)
     for loss in ("db", "cb", "class_balanced"):

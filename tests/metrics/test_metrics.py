@@ -99,6 +99,20 @@ def test_the_best_threshold_is_the_best_of_all(seed):
     assert sk.f1_score(truth.ravel(), (scores >= found).ravel()) == pytest.approx(max(tried))
 
 
+def test_the_best_threshold_parts_neighbouring_float32():
+    """NumPy rounds a Python number to float32 where it is compared with such scores."""
+    top = np.float32(1)
+    for _ in range(4):
+        top, below = np.nextafter(top, np.float32(0)), top
+        scores, truth = np.array([below, top]), np.array([True, False])
+        for found in (
+            thresholds.best_threshold(truth, scores),
+            thresholds.best_binary_threshold(truth, scores),
+            thresholds.expected_count_threshold(scores, 0.5),
+        ):
+            assert (scores >= found).tolist() == [True, False]
+
+
 @pytest.mark.parametrize("share", [0.005, 0.1, 0.5, 0.95])
 @pytest.mark.parametrize("steps", [3, 20, 10**6])
 def test_the_best_threshold_is_half_way_between_two_scores_however_many_are_true(share, steps):

@@ -41,8 +41,9 @@ def slow() -> bool:
 
 
 def serves(*parts: Tensor) -> bool:
-    """Say whether these are bfloat16 on a CPU that is slow with it."""
-    return slow() and all(x.dtype == torch.bfloat16 and x.device.type == "cpu" for x in parts)
+    """Say whether these are bfloat16 on a CPU that is slow with it, and nobody counts products."""
+    ours = all(x.dtype == torch.bfloat16 and x.device.type == "cpu" for x in parts)
+    return slow() and ours and not native_library.is_counted()
 
 
 def multiply(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
