@@ -28,8 +28,8 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if bfloat16.serves(x, weight):
         return shaped(bfloat16.multiply(rows, weight.t(), bias), x)
     many = x.numel() >= FEWEST * max(1, x.shape[-1])
-    serves = many and _onednn is not None and not native_library.is_counted()
-    if serves and x.dtype == torch.float32 and x.device.type == "cpu":
+    serves = many and x.dtype == torch.float32 and x.device.type == "cpu"
+    if serves and _onednn is not None and not native_library.is_counted():
         # oneDNN reads the bias without its strides.
         offset = None if bias is None else bias.expand(weight.shape[0]).to(x.dtype).contiguous()
         return shaped(_onednn(rows, weight, offset, "none", [], ""), x)
