@@ -168,8 +168,33 @@ def _label_table(corpus: Corpus, measured: Imbalance) -> None:
     counted: dict[str, dict[str, statistics.LabelCount]] = {}
     for row in statistics.label_counts(corpus):
         counted.setdefault(row.label, {})[row.split] = row
+    table = _columns_of_labels(corpus, list(counted))
+    for label, rows in counted.items():
+        cells = [printable(corpus.label_names.get(label, ""))] if corpus.label_names else []
+        for split in SPLITS:
+            found = rows.get(split)
+            cells += [str(found.documents), f"{found.share:.2%}"] if found else ["–", "–"]
+            if split == "train":
+                ratio = ratios.get(label, math.nan)
+                cells.append("–" if math.isnan(ratio) else f"{ratio:.1f}")
+        table.add_row(printable(label), *cells)
+    table.add_section()
+    means = [""] if corpus.label_names else []
+    for split in SPLITS:
+        mean = f"{statistics.labels_per_document(corpus, split):.2f}"
+        means += [mean, "", ""] if split == "train" else [mean, ""]
+    table.add_row("labels a document", *means)
+    console().print(table)
+    print(
+        f"training labels: mean IR {measured.mean_ratio:.2f}, CVIR {measured.variation:.2f}, "
+        f"SCUMBLE {measured.scumble:.4f}"
+    )
+
+
+def _columns_of_labels(corpus: Corpus, labels: Sequence[str]) -> Table:
+    """Give a table with nothing but its head."""
     table = Table(title=f"{corpus.name}, {corpus.task} ({corpus.kind})")
-    longest = max((len(printable(label)) for label in counted), default=0)
+    longest = max((len(printable(label)) for label in labels), default=0)
     table.add_column("label", overflow="fold", min_width=min(WIDEST, longest))
     if corpus.label_names:
         table.add_column("name")
@@ -179,32 +204,7 @@ def _label_table(corpus: Corpus, measured: Imbalance) -> None:
         if split == "train":
             # Not the last: what a narrow terminal has no room for is cut off there.
             table.add_column("IRLbl", justify="right")
-    for label, rows in counted.items():
-        cells = []
-        for split in SPLITS:
-            row_or_none = rows.get(split)
-            cells += (
-                [str(row_or_none.documents), f"{row_or_none.share:.2%}"]
-                if row_or_none
-                else ["–", "–"]
-            )
-            if split == "train":
-                ratio = ratios.get(label, math.nan)
-                cells.append("–" if math.isnan(ratio) else f"{ratio:.1f}")
-        if corpus.label_names:
-            cells.insert(0, printable(corpus.label_names.get(label, "")))
-        table.add_row(printable(label), *cells)
-    table.add_section()
-    means = [[""]] if corpus.label_names else []
-    for split in SPLITS:
-        mean = f"{statistics.labels_per_document(corpus, split):.2f}"
-        means.append([mean, "", *([""] if split == "train" else [])])
-    table.add_row("labels a document", *(cell for cells in means for cell in cells))
-    console().print(table)
-    print(
-        f"training labels: mean IR {measured.mean_ratio:.2f}, CVIR {measured.variation:.2f}, "
-        f"SCUMBLE {measured.scumble:.4f}"
-    )
+    return table
 
 
 @app.command
