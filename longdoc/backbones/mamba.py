@@ -87,8 +87,7 @@ class ModularMambaMixer(MambaMixer):
         if self._goes_in_segments(hidden_states, cache_params, attention_mask):
             return self._in_segments(hidden_states)
         both = self.in_proj(_masked(hidden_states, mask))
-        again = self.recompute and cache_params is None and not torch.compiler.is_exporting()
-        if again and native_library.may_checkpoint():
+        if self.recompute and cache_params is None and native_library.may_checkpoint():
             # The scan goes forward once: what it kept then is there when the rest is done again.
             mixed = checkpoint(
                 self._mix, both, mask, starts, exchange=Exchange(), use_reentrant=False

@@ -158,9 +158,10 @@ def without_tangents(function: Function) -> Function:
 def may_checkpoint() -> bool:
     """Say whether gradients are wanted, and ``torch.utils.checkpoint`` may make them.
 
-    It is made of saved tensor hooks, which ``torch.func`` has not.
+    It is made of saved tensor hooks, which ``torch.func`` has not; in what is exported strictly it
+    does not run.
     """
-    return torch.is_grad_enabled() and not is_transformed()
+    return torch.is_grad_enabled() and not (is_transformed() or torch.compiler.is_exporting())
 
 
 @functools.cache

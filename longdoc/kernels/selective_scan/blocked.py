@@ -131,10 +131,11 @@ def _is_followed(arguments: tuple[Tensor, ...]) -> bool:
 def _followed(h: Tensor, *tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Scan in operations that torch differentiates by itself, as often and as it likes."""
     outputs = []
+    # torch.func has no saved tensor hooks, of which checkpoint is made, nor what is exported.
+    unhooked = torch._C._are_functorch_transforms_active() or torch.compiler.is_exporting()
     for cut in _cuts(tokens[0]):
         arguments = (h, *_cut(tokens, cut))
-        # torch.func has no saved tensor hooks, of which checkpoint is made.
-        if torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active():
+        if torch.is_grad_enabled() and not unhooked:
             y, h = checkpoint(_block, *arguments, use_reentrant=False)
         else:
             y, h = _block(*arguments)
