@@ -76,8 +76,9 @@ def best_threshold(truth: Matrix, scores: NDArray[np.float32]) -> float:
         scores: The same shape.
 
     Returns:
-        A value half way between two neighbouring scores, above 0: what a system scores 0 it does
-        not say. 0.5 if nothing is true, or nothing is scored above 0.
+        A value half way between two neighbouring scores, or the upper one where float32 has none
+        between them, above 0: what a system scores 0 it does not say. 0.5 if nothing is true, or
+        nothing is scored above 0.
 
     Example:
         >>> best_threshold(np.array([True, False, True]), np.array([0.9, 0.2, 0.4]))
@@ -130,9 +131,9 @@ def best_binary_threshold(truth: NDArray[np.bool_], scores: NDArray[np.float32])
         scores: Of the positive label, shape ``(n,)``.
 
     Returns:
-        A value half way between two neighbouring scores, above 0, or half way between the highest
-        and 1, where giving the label to none is best. 0.5 if all documents bear the same label, or
-        nothing is scored above 0.
+        A value between two neighbouring scores as :func:`best_threshold` gives it, above 0, or half
+        way between the highest and 1, where giving the label to none is best. 0.5 if all documents
+        bear the same label, or nothing is scored above 0.
 
     Example:
         >>> best_binary_threshold(np.array([True, False, False, False]), np.full(4, 0.5))
@@ -178,8 +179,8 @@ def expected_count_threshold(scores: NDArray[np.float32], share: float) -> float
         share: Of the documents, 0..1.
 
     Returns:
-        A value half way between two neighbouring scores, above 0. Where equal scores would have to
-        be parted fewer documents are given it; None if that leaves none.
+        A value between two neighbouring scores as :func:`best_threshold` gives it. Where equal
+        scores would have to be parted fewer documents are given it; None if that leaves none.
 
     Example:
         >>> expected_count_threshold(np.array([0.75, 0.25, 0.5, 0.0]), 0.5)
